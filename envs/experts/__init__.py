@@ -1,0 +1,1 @@
+"""Scripted, privileged experts: they solve tasks and make demonstrations."""

@@ -1,0 +1,138 @@
+"""Names to plugins, through entry points; our own suites and policies are found the same way.
+
+Listing reads package metadata only: nothing heavy is imported until a plugin is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from evals.contract import Env, Policy
+from evals.errors import ContractError, UnknownNameError, UsageError
+from evals.types import Suite, Task
+
+SUITES = "vla_eval.suites"
+POLICIES = "vla_eval.policies"
+COMMANDS = "vla_eval.commands"
+
+
+def names(group: str) -> list[str]:
+    """Return the sorted names of the plugins in an entry-point group."""
+    return sorted(_points(group))
+
+
+def load_suite(name: str) -> Suite:
+    """Return the suite of that name, as data; its simulator is not imported.
+
+    Raises:
+        UnknownNameError: no installed package offers it.
+        ContractError: the plugin does not load, or returns something that is not a `Suite`.
+    """
+    suite = _load("suite", SUITES, name)()
+    if not isinstance(suite, Suite):
+        raise ContractError(f"Suite plugin {name!r} returned {type(suite).__name__}, expected evals.types.Suite.")
+    return suite
+
+
+def load_policy(name: str, suite: Suite, options: Mapping[str, str]) -> Policy:
+    """Build the policy of that name for a suite.
+
+    Args:
+        name: entry-point name.
+        suite: the suite it will act in.
+        options: text values, parsed after the annotations of the plugin's function.
+
+    Raises:
+        UnknownNameError: no such policy, or it takes no option of that name.
+        UsageError: an option's text does not parse, or a required one is missing.
+        ContractError: the plugin does not load, or returns something that is not a `Policy`.
+    """
+    factory = _load("policy", POLICIES, name)
+    policy = factory(suite, **_parse_options(name, factory, options))
+    if not isinstance(policy, Policy):
+        raise ContractError(f"Policy plugin {name!r} returned {type(policy).__name__}, which does not keep evals.Policy.")
+    return policy
+
+
+def load_command(name: str) -> Callable[[list[str]], int]:
+    """Return the function of a `vla-eval` subcommand: arguments -> exit code."""
+    command: Callable[[list[str]], int] = _load("command", COMMANDS, name)
+    return command
+
+
+def make_env(suite: Suite, task: Task, cameras: tuple[str, ...]) -> Env:
+    """Build the simulator of one task. Call it in a worker process only: one process, one rendered env."""
+    build: Callable[[Suite, Task, tuple[str, ...]], Env] = load_object(suite.env)
+    return build(suite, task, cameras)
+
+
+def load_object(path: str) -> Any:  # noqa: ANN401 - whatever stands there
+    """Import "module:attribute".
+
+    Raises:
+        ContractError: there is no such module or attribute.
+    """
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except AttributeError as error:
+        raise ContractError(f"{path!r} names nothing: {error}.") from error
+
+
+def _points(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def _load(kind: str, group: str, name: str) -> Any:  # noqa: ANN401 - a plugin's function
+    points = _points(group)
+    if name not in points:
+        raise UnknownNameError(kind, name, points)
+    try:
+        return points[name].load()
+    except (ImportError, AttributeError) as error:
+        raise ContractError(f"{kind.capitalize()} {name!r} ({points[name].value}) does not load: {error}.") from error
+
+
+def _parse_options(policy: str, factory: Callable[..., Policy], options: Mapping[str, str]) -> dict[str, Any]:
+    hints = typing.get_type_hints(factory)
+    parameters = {
+        name: parameter for name, parameter in list(inspect.signature(factory).parameters.items())[1:]
+    }
+    parsed: dict[str, Any] = {}
+    for name, text in options.items():
+        if name not in parameters:
+            raise UnknownNameError(f"option of policy {policy!r}", name, parameters)
+        parsed[name] = _parse(f"Option {name!r} of policy {policy!r}", text, hints.get(name, str))
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in parsed]
+    if missing:
+        given = " ".join(f"{name}=..." for name in missing)
+        raise UsageError(f"Policy {policy!r} needs {', '.join(missing)}: add --policy-args {given}.")
+    return parsed
+
+
+def _parse(what: str, text: str, hint: Any) -> Any:  # noqa: ANN401 - follows the annotation
+    if isinstance(hint, types.UnionType):
+        hint = next(member for member in typing.get_args(hint) if member is not type(None))
+    if typing.get_origin(hint) is typing.Literal:
+        if text not in typing.get_args(hint):
+            raise UsageError(f"{what} is {text!r}; expected one of {', '.join(typing.get_args(hint))}.")
+        return text
+    if hint is bool:
+        if text.lower() not in ("true", "false"):
+            raise UsageError(f"{what} is {text!r}; expected true or false.")
+        return text.lower() == "true"
+    if hint is Path:
+        if not Path(text).exists():
+            raise UsageError(f"{what}: no file or folder {text!r} exists.")
+        return Path(text)
+    try:
+        return hint(text)
+    except ValueError as error:
+        raise UsageError(f"{what} is {text!r}, which is not a {hint.__name__}.") from error

@@ -1,0 +1,319 @@
+"""The nouns of an evaluation: what flows between a suite, a policy and a record.
+
+Everything here is a frozen dataclass of plain data and NumPy arrays; nothing here imports a simulator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+Image = npt.NDArray[np.uint8]
+
+RotationFormat = Literal["axis_angle", "euler_xyz", "quat_wxyz", "quat_xyzw", "none"]
+SuccessRule = Literal["first", "ever", "last"]
+
+
+def digest(value: object) -> str:
+    """Return the first 16 hex digits of the SHA-256 of a JSON-serialisable value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ActionSpace:
+    """What the seven numbers of an action mean: (x, y, z, rotation[3], gripper).
+
+    Attributes:
+        translation: whether translation and rotation are changes or targets.
+        rotation: format of entries 3..5.
+        frame: frame in which translation and rotation are expressed.
+        metres_per_unit: length commanded by a translation entry of 1.
+        radians_per_unit: angle commanded by a rotation entry of 1.
+        gripper_open: value of entry 6 that opens the gripper.
+        gripper_closed: value of entry 6 that closes it.
+        low: smallest value of an entry that the controller does not clip.
+        high: largest value of an entry that the controller does not clip.
+        control_hz: control steps per second.
+    """
+
+    translation: Literal["delta", "absolute"] = "delta"
+    rotation: RotationFormat = "axis_angle"
+    frame: Literal["base", "end_effector", "world"] = "base"
+    metres_per_unit: float = 1.0
+    radians_per_unit: float = 1.0
+    gripper_open: float = 1.0
+    gripper_closed: float = -1.0
+    low: float = -1.0
+    high: float = 1.0
+    control_hz: float = 20.0
+
+    dim = 7
+
+    def idle(self) -> FloatArray:
+        """Return the action that moves nothing and keeps the gripper open, `[7]`."""
+        action = np.zeros(self.dim)
+        action[6] = self.gripper_open
+        return action
+
+
+@dataclass(frozen=True)
+class StateSpace:
+    """What the numbers of `Observation.state` mean, one name an entry.
+
+    Attributes:
+        names: e.g. ("x", "y", "z", "axis_angle_x", ..., "finger_left", "finger_right"); metres and radians.
+        rotation: format of the rotation entries.
+        frame: frame of position and rotation.
+        source: where the numbers are read, since two sources can differ by 90 degrees.
+    """
+
+    names: tuple[str, ...]
+    rotation: RotationFormat = "axis_angle"
+    frame: Literal["base", "world"] = "world"
+    source: str = ""
+
+
+def differences(got: ActionSpace | StateSpace, expected: ActionSpace | StateSpace) -> list[str]:
+    """Return one line for each field on which two spaces disagree."""
+    a, b = asdict(got), asdict(expected)
+    kind = type(expected).__name__
+    return [f"{kind}.{name}: policy {a[name]!r}, suite {b[name]!r}" for name in b if a[name] != b[name]]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A named camera as the policy sees it: `[height, width, 3]` uint8 RGB, upright."""
+
+    name: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a suite; tasks are keyed by `id`, since instructions repeat (LIBERO-90 has 74 for 90 tasks)."""
+
+    id: int
+    name: str
+    instruction: str
+    max_steps: int
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What must be equal for two success rates to be comparable; hashed into every result.
+
+    Attributes:
+        source: the published evaluation that this follows.
+        simulator: packages and versions that produce the physics and pixels.
+        settle_steps: control steps that pass before the first observation.
+        settle_action: the action sent in them, 7 numbers.
+        success: which success counts: at the first step it holds (the episode ends there), at any, or at the last.
+        initial_states: official initial states per task.
+        cameras: cameras, with the size in which images reach the policy.
+        image_transform: what the adapter does to the simulator's image, in words ("rotated 180 degrees").
+        max_steps: step limit of every task, by task id.
+        extra: whatever else changes scores in this suite.
+    """
+
+    source: str
+    simulator: str
+    settle_steps: int
+    settle_action: tuple[float, ...]
+    success: SuccessRule
+    initial_states: int
+    cameras: tuple[Camera, ...]
+    image_transform: str
+    max_steps: tuple[int, ...]
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hex digits that differ when any field differs."""
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A benchmark suite as data. Loading one never imports its simulator.
+
+    Attributes:
+        name: the name users type.
+        tasks: its tasks, `tasks[i].id == i`.
+        protocol: how episodes run and are scored.
+        action_space: what it expects from a policy.
+        state_space: what `Observation.state` holds.
+        env: "module:callable"; the callable takes (suite, task, cameras, renders: bool) and returns an `Env`, in a worker only.
+        expert: "module:callable" taking the suite and returning a privileged policy that solves it, or "".
+        reference: path of a JSON file of golden values for the gates, relative to the package `envs`, or "".
+        extra_states: whether initial states beyond the official ones exist (seeded placements, marked not official).
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    protocol: Protocol
+    action_space: ActionSpace
+    state_space: StateSpace
+    env: str
+    expert: str = ""
+    reference: str = ""
+    extra_states: bool = False
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode, by identity. What happens in it depends on this and on the policy alone."""
+
+    suite: str
+    task: int
+    initial_state: int
+    seed: int
+    protocol_hash: str
+
+    @property
+    def id(self) -> str:
+        """Sixteen hex digits: the hash of suite, task, initial state, seed and protocol."""
+        return digest(asdict(self))
+
+    def rng_seed(self, purpose: str) -> int:
+        """Return a 32-bit seed for one purpose, equal under every protocol so that scenes stay paired."""
+        return int(digest([self.suite, self.task, self.initial_state, self.seed, purpose])[:8], 16)
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """Return a generator for one purpose, seeded by `rng_seed`."""
+        return np.random.default_rng(self.rng_seed(purpose))
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy may see before it acts.
+
+    Attributes:
+        episode: identity of the episode, so that a stateful policy keeps its state by episode.
+        step: control steps since the episode began (settle steps not counted).
+        instruction: the task in words.
+        images: camera name -> `[H, W, 3]` uint8 RGB, upright.
+        state: `[len(StateSpace.names)]` float64.
+    """
+
+    episode: Episode
+    step: int
+    instruction: str
+    images: Mapping[str, Image]
+    state: FloatArray
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an environment returns from `reset` and `step`.
+
+    Attributes:
+        success: whether the task's success rule holds now.
+        observation: present if and only if `look` was asked for.
+        physics: `[N]` float64, the simulator's full state; equal states continue equally under equal actions.
+        render_seconds: the part of the call that drew images.
+    """
+
+    success: bool
+    observation: Observation | None
+    physics: FloatArray
+    render_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """What a policy answers to one observation.
+
+    Attributes:
+        actions: `[K, 7]` float64, to be run in order; the runner may replan before the chunk ends.
+        motion: the motion sentence that the policy said (or an expert intends), if it speaks.
+    """
+
+    actions: FloatArray
+    motion: str | None = None
+
+
+class Status(StrEnum):
+    """How an episode ended. Only `SUCCESS` and `FAILURE` are scores; the rest is missing data."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    POLICY_ERROR = "policy_error"
+    SIM_ERROR = "sim_error"
+    TIMEOUT = "timeout"
+
+    @property
+    def scored(self) -> bool:
+        """Whether the episode counts in a success rate."""
+        return self in (Status.SUCCESS, Status.FAILURE)
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Where an episode's wall time went."""
+
+    physics: float = 0.0
+    render: float = 0.0
+    policy: float = 0.0
+    reset: float = 0.0
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One line of `episodes.jsonl`.
+
+    Attributes:
+        success_first: control step after which the success rule first held, or None.
+        success_ever: whether it held after any step.
+        success_last: whether it held after the last step.
+        success_at_reset: whether it held before the first action (free points).
+        official: whether the initial state is one of the protocol's.
+        trajectory_hash: hash of every action and every simulator state; equal for equal trajectories.
+        scene_hash: hash of what the simulator state does not hold, fixture poses included, after reset.
+    """
+
+    suite: str
+    task: int
+    initial_state: int
+    seed: int
+    episode_id: str
+    status: Status
+    success_first: int | None
+    success_ever: bool
+    success_last: bool
+    success_at_reset: bool
+    official: bool
+    steps: int
+    seconds: Seconds
+    trajectory_hash: str
+    scene_hash: str
+    protocol_hash: str
+    worker: int
+    attempt: int
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> EpisodeResult:
+        """Build a result from `to_json` data.
+
+        Raises:
+            TypeError: a field is missing or unknown.
+            ValueError: the status is unknown.
+        """
+        fields = dict(data)
+        fields["status"] = Status(fields.get("status", ""))
+        fields["seconds"] = Seconds(**fields.get("seconds", {}))
+        return cls(**fields)
