@@ -1,0 +1,193 @@
+"""Actions of a data set: what a valid array of them is, and their statistics.
+
+An action is `(dx, dy, dz, droll, dpitch, dyaw, gripper)` in one robot's own units per control step. The gripper is a
+level, 1 = open and 0 = closed (the RLDS / Open X-Embodiment convention).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+DIMENSIONS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+GRIPPER = 6
+
+_VECTORS = ("mean", "std", "min", "max", "q01", "q99")
+_GRIPPER_SLACK = 1e-6
+
+Vector = tuple[float, ...]
+
+
+class ActionDataError(ValueError):
+    """Actions, statistics or tokens that cannot be used; the message names data set, episode and dimension."""
+
+
+@dataclass(frozen=True)
+class ActionStatistics:
+    """Statistics of one data set's actions, per dimension over all steps.
+
+    Attributes:
+        dataset: The data set's name, as error messages and JSON files call it.
+        mean: `[7]`, as the following five.
+        std: Population standard deviation.
+        min: Smallest value.
+        max: Largest value.
+        q01: 1 % quantile, linear interpolation (`numpy.quantile`'s default, as OpenVLA).
+        q99: 99 % quantile.
+        mask: Whether the affine normalisation scales the dimension by its quantiles; False for the gripper.
+        num_transitions: Steps counted.
+        num_trajectories: Episodes counted.
+    """
+
+    dataset: str
+    mean: Vector
+    std: Vector
+    min: Vector
+    max: Vector
+    q01: Vector
+    q99: Vector
+    mask: tuple[bool, ...] = (True, True, True, True, True, True, False)
+    num_transitions: int = 0
+    num_trajectories: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses vectors that are not seven finite numbers."""
+        for name in _VECTORS:
+            vector = getattr(self, name)
+            if len(vector) != len(DIMENSIONS) or not np.isfinite(vector).all():
+                raise ActionDataError(
+                    f"Statistics of data set {self.dataset!r}: {name} is {vector!r}; "
+                    f"{len(DIMENSIONS)} finite numbers are expected."
+                )
+
+
+@dataclass
+class ActionSamples:
+    """Collects actions and turns them into exact statistics; shards are merged by `merge`.
+
+    All values are kept in their own dtype (28 bytes a step in float32: 60 MB for Bridge V2), so quantiles are exact and
+    neither order nor sharding changes a bit of the result.
+
+    Attributes:
+        dataset: The data set's name.
+        episodes: One `[T, 7]` array an episode.
+    """
+
+    dataset: str
+    episodes: list[NDArray[np.floating]] = field(default_factory=list)
+
+    def add(self, actions: ArrayLike, episode: str = "") -> None:
+        """Adds one episode's actions `[T, 7]`; `episode` names it in error messages."""
+        array = np.asarray(actions)
+        check_actions(array, self.dataset, episode or f"number {len(self.episodes)}")
+        self.episodes.append(array.astype(array.dtype if array.dtype.kind == "f" else np.float64))
+
+    def merge(self, other: "ActionSamples") -> "ActionSamples":
+        """Joins two shards of one data set."""
+        return ActionSamples(self.dataset, self.episodes + other.episodes)
+
+    def statistics(self) -> ActionStatistics:
+        """Computes the statistics of everything added.
+
+        Raises:
+            ActionDataError: Nothing was added.
+        """
+        if not self.episodes:
+            raise ActionDataError(f"Data set {self.dataset!r} has no episode: statistics need at least one step.")
+        steps = np.sort(np.concatenate(self.episodes).astype(np.float64), axis=0)
+        q01, q99 = np.quantile(steps, (0.01, 0.99), axis=0)
+        return ActionStatistics(
+            dataset=self.dataset,
+            mean=tuple(steps.mean(axis=0).tolist()),
+            std=tuple(steps.std(axis=0).tolist()),
+            min=tuple(steps[0].tolist()),
+            max=tuple(steps[-1].tolist()),
+            q01=tuple(q01.tolist()),
+            q99=tuple(q99.tolist()),
+            num_transitions=len(steps),
+            num_trajectories=len(self.episodes),
+        )
+
+
+def statistics_of(dataset: str, episodes: Iterable[ArrayLike]) -> ActionStatistics:
+    """Computes the statistics of a data set given as `[T, 7]` arrays, one an episode."""
+    samples = ActionSamples(dataset)
+    for actions in episodes:
+        samples.add(actions)
+    return samples.statistics()
+
+
+def check_actions(actions: ArrayLike, dataset: str, episode: str = "") -> NDArray[np.float64]:
+    """Returns actions as float64 `[T, 7]`, or says what is wrong with them.
+
+    Raises:
+        ActionDataError: Wrong shape, no step, NaN or infinity, or a gripper level outside [0, 1].
+    """
+    where = f"Data set {dataset!r}, episode {episode or '(unnamed)'}"
+    array = np.asarray(actions, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != len(DIMENSIONS):
+        raise ActionDataError(f"{where}: actions have shape {array.shape}; [T, {len(DIMENSIONS)}] is expected.")
+    if not len(array):
+        raise ActionDataError(f"{where}: the episode has no step; leave empty episodes out.")
+    finite = np.isfinite(array)
+    if not finite.all():
+        step, dimension = np.argwhere(~finite)[0]
+        raise ActionDataError(
+            f"{where}: dimension {DIMENSIONS[dimension]} is {array[step, dimension]} at step {step}; "
+            "actions must be finite."
+        )
+    level = array[:, GRIPPER]
+    outside = (level < -_GRIPPER_SLACK) | (level > 1 + _GRIPPER_SLACK)
+    if outside.any():
+        step = int(outside.argmax())
+        raise ActionDataError(
+            f"{where}: dimension gripper is {level[step]} at step {step}; a level in [0, 1] is expected, 1 = open. "
+            "Convert the data set's own convention when loading it."
+        )
+    return array
+
+
+def read_statistics(path: Path) -> dict[str, ActionStatistics]:
+    """Reads a `dataset_statistics.json` in OpenVLA's layout: `{name: {"action": {...}, "num_transitions": ...}}`.
+
+    Raises:
+        ActionDataError: A data set lacks its action statistics or one of their vectors.
+    """
+    return {name: statistics_from_json(name, entry) for name, entry in json.loads(path.read_text()).items()}
+
+
+def write_statistics(path: Path, statistics: Iterable[ActionStatistics]) -> None:
+    """Writes OpenVLA's `dataset_statistics.json` layout."""
+    path.write_text(json.dumps({one.dataset: statistics_to_json(one) for one in statistics}, indent=2) + "\n")
+
+
+def statistics_from_json(dataset: str, entry: Mapping[str, Any]) -> ActionStatistics:
+    """Reads one data set's entry of `dataset_statistics.json`; a missing mask spares the gripper."""
+    action = entry.get("action", {})
+    missing = [name for name in _VECTORS if name not in action]
+    if missing:
+        raise ActionDataError(
+            f"Statistics of data set {dataset!r} lack action {', '.join(missing)}; "
+            "compute them with vla.actions.statistics_of and write them again."
+        )
+    return ActionStatistics(
+        dataset=dataset,
+        **{name: tuple(float(value) for value in action[name]) for name in _VECTORS},
+        mask=tuple(action.get("mask", ActionStatistics.mask)),
+        num_transitions=int(entry.get("num_transitions", 0)),
+        num_trajectories=int(entry.get("num_trajectories", 0)),
+    )
+
+
+def statistics_to_json(statistics: ActionStatistics) -> dict[str, Any]:
+    """Writes one data set's entry of `dataset_statistics.json`."""
+    vectors = {name: list(getattr(statistics, name)) for name in (*_VECTORS, "mask")}
+    return {
+        "action": vectors,
+        "num_transitions": statistics.num_transitions,
+        "num_trajectories": statistics.num_trajectories,
+    }
