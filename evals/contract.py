@@ -1,7 +1,7 @@
 """The two contracts that plugins keep: an environment and a policy.
 
-A suite plugin is an entry point in the group `vla_eval.suites` that loads a function `() -> Suite`; its `Suite.env` names
-the function that builds an `Env`. A policy plugin is an entry point in `vla_eval.policies` that loads a function
+A suite plugin is an entry point in the group `vla_eval.suites` that loads a function `() -> Suite`; its `Suite.env`
+names the function that builds an `Env`. A policy plugin is an entry point in `vla_eval.policies` that loads a function
 `(suite: Suite, **options) -> Policy`; the options' annotations are what the command line parses.
 `evals.conformance` holds the whole test that a plugin's author needs.
 """
@@ -36,8 +36,8 @@ class Env(Protocol):
 
         Args:
             action: `[7]` float64 in the suite's action space.
-            look: whether the returned step carries an observation. It is said before the step because LIBERO samples its
-                cameras inside it.
+            look: whether the returned step carries an observation. It is said before the step because LIBERO samples
+                its cameras inside it.
         """
         ...
 

@@ -57,7 +57,9 @@ def load_policy(name: str, suite: Suite, options: Mapping[str, str]) -> Policy:
     factory = _load("policy", POLICIES, name)
     policy = factory(suite, **_parse_options(name, factory, options))
     if not isinstance(policy, Policy):
-        raise ContractError(f"Policy plugin {name!r} returned {type(policy).__name__}, which does not keep evals.Policy.")
+        raise ContractError(
+            f"Policy plugin {name!r} returned {type(policy).__name__}, which does not keep evals.Policy."
+        )
     return policy
 
 
@@ -102,9 +104,7 @@ def _load(kind: str, group: str, name: str) -> Any:  # noqa: ANN401 - a plugin's
 
 def _parse_options(policy: str, factory: Callable[..., Policy], options: Mapping[str, str]) -> dict[str, Any]:
     hints = typing.get_type_hints(factory)
-    parameters = {
-        name: parameter for name, parameter in list(inspect.signature(factory).parameters.items())[1:]
-    }
+    parameters = dict(list(inspect.signature(factory).parameters.items())[1:])
     parsed: dict[str, Any] = {}
     for name, text in options.items():
         if name not in parameters:

@@ -152,7 +152,8 @@ class Suite:
         protocol: how episodes run and are scored.
         action_space: what it expects from a policy.
         state_space: what `Observation.state` holds.
-        env: "module:callable"; the callable takes (suite, task, cameras, renders: bool) and returns an `Env`, in a worker only.
+        env: "module:callable"; the callable takes (suite, task, cameras) and returns an `Env`. It is called in a worker
+            process only. No camera means that nothing will be drawn, and that no renderer is needed.
         expert: "module:callable" taking the suite and returning a privileged policy that solves it, or "".
         reference: path of a JSON file of golden values for the gates, relative to the package `envs`, or "".
         extra_states: whether initial states beyond the official ones exist (seeded placements, marked not official).

@@ -2,67 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from evals.types import ActionChunk, ActionSpace, Episode, Observation, StateSpace, Suite
+from evals.contract import one_at_a_time
+from evals.types import ActionChunk, Episode, Observation, StateSpace, Suite
 
 
-class _Blind:
-    """A policy that looks at no camera and reads no state."""
+class Blind:
+    """A policy that looks at no camera, reads no state and answers by a fixed rule."""
 
-    name = ""
     state_space: StateSpace | None = None
     cameras: tuple[str, ...] = ()
     replan_every = 1
 
-    def __init__(self, suite: Suite) -> None:
-        self.action_space: ActionSpace = suite.action_space
+    def __init__(self, name: str, suite: Suite, rule: Callable[[Observation], ActionChunk]) -> None:
+        self.name = name
+        self.action_space = suite.action_space
+        self._act = one_at_a_time(rule)
 
     def begin(self, episode: Episode) -> None:
         """Keep nothing."""
 
+    def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """Answer each observation by the rule."""
+        return self._act(observations)
+
     def end(self, episode: Episode) -> None:
         """Keep nothing."""
 
-    def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        """Answer each observation on its own."""
-        return [self._answer(observation) for observation in observations]
 
-    def _answer(self, observation: Observation) -> ActionChunk:
-        raise NotImplementedError
-
-
-class Noop(_Blind):
-    """Moves nothing and keeps the gripper open. A suite where it succeeds gives points away."""
-
-    name = "noop"
-
-    def _answer(self, observation: Observation) -> ActionChunk:
-        return ActionChunk(self.action_space.idle()[None], motion="stop")
+def noop(suite: Suite) -> Blind:
+    """Return the policy that moves nothing; a suite where it succeeds gives points away."""
+    chunk = ActionChunk(suite.action_space.idle()[None], motion="stop")
+    return Blind("noop", suite, lambda observation: chunk)
 
 
-class Random(_Blind):
-    """Uniform actions over the suite's range, a new gripper command each step; seeded by episode and step."""
+def random(suite: Suite) -> Blind:
+    """Return the policy of uniform actions over the suite's range, seeded by episode and step."""
+    space = suite.action_space
 
-    name = "random"
-
-    def _answer(self, observation: Observation) -> ActionChunk:
-        space = self.action_space
+    def rule(observation: Observation) -> ActionChunk:
         rng = observation.episode.rng(f"random policy, step {observation.step}")
-        action = np.append(
-            rng.uniform(space.low, space.high, space.dim - 1),
-            rng.choice([space.gripper_open, space.gripper_closed]),
-        )
-        return ActionChunk(action[None])
+        motion = rng.uniform(space.low, space.high, space.dim - 1)
+        return ActionChunk(np.append(motion, rng.choice([space.gripper_open, space.gripper_closed]))[None])
 
-
-def noop(suite: Suite) -> Noop:
-    """Return the policy that does nothing."""
-    return Noop(suite)
-
-
-def random(suite: Suite) -> Random:
-    """Return the policy that does anything."""
-    return Random(suite)
+    return Blind("random", suite, rule)

@@ -1,0 +1,89 @@
+"""`vla-eval`: the only place that reads the command line and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+from rich.console import Console
+
+from evals.config import RunConfig
+from evals.errors import RunIncompleteError, UsageError, VlaEvalError
+from evals.registry import COMMANDS, POLICIES, SUITES, load_command, load_suite, names
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `vla-eval` and exit: 0 done, 1 a run that could not complete, 2 a wrong command, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    stderr = Console(stderr=True, soft_wrap=True)
+    try:
+        code = _dispatch(given)
+    except VlaEvalError as error:
+        stderr.print(f"error: {error}", style="red", markup=False, highlight=False)
+        code = USAGE if isinstance(error, UsageError) else FAILED
+    except KeyboardInterrupt:
+        stderr.print("Interrupted. What was recorded stays; the same command continues.")
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _dispatch(given: list[str]) -> int:
+    builtin: dict[str, Callable[[list[str]], int]] = {"list": _list, "check": _check}
+    if given and not given[0].startswith("-"):
+        name, rest = given[0], given[1:]
+        return builtin[name](rest) if name in builtin else load_command(name)(rest)
+    commands = ", ".join([*builtin, *names(COMMANDS)])
+    config = tyro.cli(
+        RunConfig,
+        args=given,
+        prog="vla-eval",
+        description=f"{str(RunConfig.__doc__).splitlines()[0]} Other commands: {commands}.",
+    )
+    return _run(config)
+
+
+def _run(config: RunConfig) -> int:
+    from evals.progress import ConsoleProgress
+    from evals.runner import prepare, run
+    from evals.summary_format import notes, render, rich_table
+
+    stdout, stderr = Console(), Console(stderr=True)
+    setup = prepare(config)
+    with ConsoleProgress(stderr) as progress:
+        summary = run(setup, progress, gates=None)
+    if config.format == "table":
+        stdout.print(rich_table(summary))
+        for note in notes(summary):
+            stdout.print(note, highlight=False)
+    else:
+        print(render(summary, config.format), end="")
+    stderr.print(f"Recorded in {config.folder()}", highlight=False)
+    if summary.total("missing"):
+        raise RunIncompleteError(f"{int(summary.total('missing'))} episodes have no score; the same command runs them.")
+    return OK
+
+
+def _list(arguments: list[str]) -> int:
+    """Show suites with their tasks, policies and commands; no simulator is imported."""
+    console = Console(soft_wrap=True, highlight=False)
+    if arguments:
+        for name in arguments:
+            suite = load_suite(name)
+            for task in suite.tasks:
+                console.print(f"{task.id:3d}  {task.name}  [dim]{task.instruction}, {task.max_steps} steps[/dim]")
+        return OK
+    console.print("Suites (vla-eval list SUITE shows its tasks):")
+    for name in names(SUITES):
+        suite = load_suite(name)
+        states = f"{len(suite.tasks)} tasks x {suite.protocol.initial_states} initial states"
+        console.print(f"  {name}: {states}; {suite.protocol.source}")
+    console.print(f"Policies: {', '.join(names(POLICIES))}")
+    console.print(f"Commands: list, check, {', '.join(names(COMMANDS))}")
+    return OK
+
+
+def _check(arguments: list[str]) -> int:
+    return OK

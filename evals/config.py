@@ -1,0 +1,142 @@
+"""What a user can ask of a run. This dataclass is the command line, and it is saved whole with the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from evals.engine.messages import Deadlines, Videos
+from evals.errors import UnknownNameError, UsageError
+from evals.types import Episode, Suite
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Run a policy in a suite, record every episode, and print success rates with their errors.
+
+    The same command continues a run that was stopped, and only runs what is missing.
+
+    Attributes:
+        suite: Suite to run (`vla-eval list`).
+        policy: Policy to run.
+        policy_args: Options of the policy, as key=value.
+        checkpoint: File or folder with the policy's weights; its hash is recorded.
+        tasks: Ids or names of the tasks to run; all by default.
+        trials: Initial states of each task, from 0; the protocol's number by default.
+        seed: Seeds everything random in an episode, together with its task and initial state.
+        workers: Worker processes; one a physical core by default.
+        out: Run folder; results/runs/SUITE/POLICY/seedSEED by default.
+        replan_every: Actions of a chunk that run before the policy is asked again; the policy's own number by default.
+        exact: Ask the policy one observation at a time, so that its answers cannot depend on the batch.
+        video: Episodes to film (first camera, every step).
+        traces: Keep actions, motion sentences and simulator states of every episode.
+        gates: Probe the conventions of suite and policy before the first episode counts.
+        condition: What tables group this run by, as key=value: size, init, pretrain_target, motion, method.
+        until_decided: Run folder to compare with; stop as soon as an anytime-valid test has decided.
+        minimum_difference: Difference in success rate that --until-decided looks for.
+        deadlines: Seconds of silence after which a worker is killed.
+        format: How the numbers at the end are printed.
+    """
+
+    suite: str
+    policy: str = "expert"
+    policy_args: tuple[str, ...] = ()
+    checkpoint: Path | None = None
+    tasks: tuple[str, ...] = ()
+    trials: int | None = None
+    seed: int = 0
+    workers: int | None = None
+    out: Path | None = None
+    replan_every: int | None = None
+    exact: bool = False
+    video: Videos = "none"
+    traces: bool = False
+    gates: bool = True
+    condition: tuple[str, ...] = ()
+    until_decided: Path | None = None
+    minimum_difference: float = 0.1
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    format: Literal["table", "markdown", "csv", "json"] = "table"
+
+    def __post_init__(self) -> None:
+        """Reject numbers that no run can have."""
+        for name, low in (("workers", 1), ("trials", 1), ("seed", 0), ("replan_every", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be at least {low}.")
+        if self.checkpoint is not None and not self.checkpoint.exists():
+            raise UsageError(f"--checkpoint: no file or folder {str(self.checkpoint)!r} exists.")
+
+    def options(self) -> dict[str, str]:
+        """Return the policy's options as text, the checkpoint among them."""
+        options = key_values("--policy-args", self.policy_args)
+        if self.checkpoint is not None:
+            options["checkpoint"] = str(self.checkpoint)
+        return options
+
+    def folder(self) -> Path:
+        """Return the run folder."""
+        return self.out or Path("results", "runs", self.suite, self.policy, f"seed{self.seed}")
+
+    def worker_count(self) -> int:
+        """Return the number of worker processes: one a physical core that this process may use."""
+        allowed = len(psutil.Process().cpu_affinity() or [0])
+        return self.workers or min(allowed, psutil.cpu_count(logical=False) or 1)
+
+
+def key_values(flag: str, texts: tuple[str, ...]) -> dict[str, str]:
+    """Return "key=value" texts as a dict.
+
+    Raises:
+        UsageError: a text has no "=", or a key comes twice.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals) or key in pairs:
+            raise UsageError(f"{flag} takes key=value, each key once; got {text!r}.")
+        pairs[key] = value
+    return pairs
+
+
+def plan(config: RunConfig, suite: Suite) -> list[Episode]:
+    """Return the episodes that a run consists of, task by task.
+
+    Raises:
+        UsageError: a task is unknown, or more trials are asked for than the suite has initial states.
+    """
+    official = suite.protocol.initial_states
+    trials = config.trials or official
+    if trials > official and not suite.extra_states:
+        raise UsageError(f"--trials is {trials}, but {suite.name} has {official} initial states a task.")
+    tasks = [_task_id(suite, text) for text in config.tasks] or [task.id for task in suite.tasks]
+    return [
+        Episode(suite.name, task, state, config.seed, suite.protocol.hash)
+        for task in dict.fromkeys(tasks)
+        for state in range(trials)
+    ]
+
+
+def _task_id(suite: Suite, text: str) -> int:
+    ids = {task.name: task.id for task in suite.tasks} | {str(task.id): task.id for task in suite.tasks}
+    if text not in ids:
+        raise UnknownNameError(f"task of suite {suite.name!r}", text, (task.name for task in suite.tasks))
+    return ids[text]
+
+
+def identity(config: RunConfig, replan_every: int, checkpoint_hash: str) -> dict[str, Any]:
+    """Return the part of a configuration that decides outcomes: a resumed run must have the same."""
+    options = config.options()
+    if checkpoint_hash:
+        options["checkpoint"] = checkpoint_hash  # the same weights in another place are the same policy
+    return {
+        "suite": config.suite,
+        "policy": config.policy,
+        "policy_args": options,
+        "seed": config.seed,
+        "replan_every": replan_every,
+        "exact": config.exact,
+    }

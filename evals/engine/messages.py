@@ -1,0 +1,110 @@
+"""What a driver and its workers say to each other; plain picklable data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from evals.rollout import Conduct
+from evals.types import ActionChunk, Episode, Observation, Seconds, Status, Suite
+
+Videos = Literal["none", "failures", "all"]
+Phase = Literal["build", "reset", "step"]
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Seconds of silence after which a worker counts as hung, by what it is doing."""
+
+    build: float = 300.0
+    reset: float = 180.0
+    step: float = 120.0
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """All that a worker process needs to know, once.
+
+    Attributes:
+        suite: the suite as data.
+        cameras: cameras to draw.
+        privileged: name and options of a policy that runs inside the worker, or None when the driver's policy is asked.
+        conduct: how episodes are conducted.
+        folder: run folder in which the worker writes traces and videos.
+        traces: whether to write `traces/<episode>.npz`.
+        videos: which episodes to write as `videos/<episode>.mp4`.
+    """
+
+    suite: Suite
+    cameras: tuple[str, ...]
+    privileged: tuple[str, tuple[tuple[str, str], ...]] | None
+    conduct: Conduct
+    folder: Path
+    traces: bool = False
+    videos: Videos = "none"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Driver to worker: run this episode."""
+
+    episode: Episode
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Driver to worker: the policy's chunk, or why there is none."""
+
+    chunk: ActionChunk | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Worker to driver: alive, and in this phase."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class Built:
+    """Worker to driver: an env stands; what draws its images."""
+
+    renderer: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Worker to driver: what should the policy do here?"""
+
+    observation: Observation
+
+
+@dataclass(frozen=True)
+class Report:
+    """Worker to driver: the episode is over. Without `status.scored`, only `status` and `error` mean something."""
+
+    status: Status
+    error: str | None = None
+    success_first: int | None = None
+    success_ever: bool = False
+    success_last: bool = False
+    success_at_reset: bool = False
+    steps: int = 0
+    seconds: Seconds = field(default_factory=Seconds)
+    trajectory_hash: str = ""
+    scene_hash: str = ""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Engine to runner: the worker died or hung, and its process is gone."""
+
+    status: Status
+    error: str
+
+
+Message = Beat | Built | Ask | Report
+Event = Built | Ask | Report | Lost
