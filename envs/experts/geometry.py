@@ -1,0 +1,44 @@
+"""Rotations of a gripper: where it points and which way its fingers open."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evals.types import FloatArray
+
+POINTING_DOWN: FloatArray = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+"""`R_world_grip` of a Panda gripper that points straight down with its fingers opening along the world's y."""
+
+
+def about_x(angle: float) -> FloatArray:
+    """Return the rotation `[3, 3]` by an angle in radians about x."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
+
+
+def about_y(angle: float) -> FloatArray:
+    """Return the rotation `[3, 3]` by an angle in radians about y."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+
+
+def about_z(angle: float) -> FloatArray:
+    """Return the rotation `[3, 3]` by an angle in radians about z."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def down(yaw: float) -> FloatArray:
+    """Return `R_world_grip` `[3, 3]` of a gripper that points down, turned by `yaw` radians about the vertical."""
+    return about_z(yaw) @ POINTING_DOWN
+
+
+def rotation_vector(rotation: FloatArray) -> FloatArray:
+    """Return the axis-angle vector `[3]`, radians, of a rotation `[3, 3]`; its angle lies in [0, pi]."""
+    angle = np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))
+    skew = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
+    if angle < 1e-6:
+        return 0.5 * skew
+    if np.pi - angle < 1e-3:  # the skew part vanishes: the axis is the eigenvector of eigenvalue 1
+        return np.array(np.linalg.eigh((rotation + rotation.T) / 2)[1][:, -1] * angle)
+    return np.array(skew / (2 * np.sin(angle)) * angle)

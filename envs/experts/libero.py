@@ -1,0 +1,168 @@
+"""The scripted, privileged expert for the LIBERO suites: a skill for each predicate of a task's goal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import numpy as np
+
+from envs.experts.geometry import rotation_vector
+from envs.experts.hand import Command, Commands, Hand
+from envs.experts.intent import sentence, signs
+from envs.experts.libero_scene import Goal, Scene
+from envs.experts.pick_place import inside, on_region, on_thing, pick_and_place
+from evals.contract import Env
+from evals.errors import UsageError
+from evals.types import ActionChunk, ActionSpace, Episode, FloatArray, Observation, StateSpace, Suite
+
+_ATTEMPTS = 2  # rounds over the goals
+_TURN_CAP = 0.6
+_TURN_TOLERANCE = 0.1  # radians left that are not worth a word
+_NOISE_MEMORY = 0.7  # correlation of path noise between control steps
+
+
+class _HasSimulator(Protocol):
+    @property
+    def simulator(self) -> object:
+        """LIBERO's `ControlEnv`."""
+        ...
+
+
+class LiberoExpert:
+    """Solves LIBERO tasks from the simulator's state; says at every step what it means to do.
+
+    Args:
+        suite: a LIBERO suite.
+        noise: standard deviation in metres of what is added to every commanded displacement; 0 is deterministic.
+        speed: factor on how fast the hand moves, 0.5 to 1.5, within what the controller allows.
+    """
+
+    name = "expert"
+    state_space: StateSpace | None = None
+    cameras: tuple[str, ...] = ()
+    replan_every = 1
+
+    def __init__(self, suite: Suite, *, noise: float = 0.0, speed: float = 1.0) -> None:
+        if not noise >= 0:
+            raise UsageError(f"The expert's noise is {noise}; metres, 0 or more, are expected.")
+        if not 0.5 <= speed <= 1.5:
+            raise UsageError(f"The expert's speed is {speed}; a factor from 0.5 to 1.5 is expected.")
+        self.action_space = suite.action_space
+        self._suite = suite
+        self._noise = noise
+        self._speed = speed
+        self._env: Env | None = None
+        self._run: _Run | None = None
+
+    def attach(self, env: Env) -> None:
+        """Be handed the env whose simulator is read."""
+        self._env = env
+        self._run = None
+
+    def begin(self, episode: Episode) -> None:
+        """Forget the last episode; the scene is looked at on the first step, when it stands."""
+        self._run = None
+
+    def end(self, episode: Episode) -> None:
+        """Forget the episode."""
+        self._run = None
+
+    def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """Answer one observation with one action and its intent.
+
+        Raises:
+            UsageError: more than one observation, no env attached, or a goal that no skill covers.
+        """
+        if len(observations) != 1:
+            raise UsageError(f"The LIBERO expert reads one simulator; it was asked about {len(observations)} at once.")
+        if self._run is None:
+            self._run = self._start(observations[0].episode)
+        return [self._run.next()]
+
+    def _start(self, episode: Episode) -> _Run:
+        if self._env is None:
+            raise UsageError("The LIBERO expert reads the simulator: attach(env) comes before act().")
+        scene = Scene(cast(_HasSimulator, self._env).simulator)
+        where = f"suite {self._suite.name!r}, task {episode.task} ({self._suite.tasks[episode.task].name})"
+        hand = Hand(scene)
+        goals = scene.goals
+        for goal in goals:
+            if _skill(hand, goal) is None:
+                raise UsageError(f"The LIBERO expert has no skill for the goal {goal} of {where}.")
+        return _Run(self.action_space, hand, _plan(hand, goals), _Path(episode.rng("expert"), self._noise, self._speed))
+
+
+class _Path:
+    """How the hand goes where it is told to: how fast, and how far astray."""
+
+    def __init__(self, rng: np.random.Generator, noise: float, speed: float) -> None:
+        self.speed = speed
+        self._rng = rng
+        self._noise = noise
+        self._drift = np.zeros(3)
+
+    def drift(self) -> FloatArray:
+        """Return the next displacement `[3]`, metres, of a path that wanders off and is pulled back."""
+        if self._noise:
+            fresh = self._rng.normal(0.0, self._noise, 3)
+            self._drift = _NOISE_MEMORY * self._drift + np.sqrt(1 - _NOISE_MEMORY**2) * fresh
+        return self._drift
+
+
+class _Run:
+    """One episode: turns the plan's commands into actions and sentences."""
+
+    def __init__(self, space: ActionSpace, hand: Hand, plan: Commands, path: _Path) -> None:
+        self._space = space
+        self._hand = hand
+        self._plan = plan
+        self._path = path
+
+    def next(self) -> ActionChunk:
+        """Return the next action `[1, 7]` with its intent; once the plan is done, rest."""
+        scene = self._hand.scene
+        command = next(self._plan, None)
+        if command is None:
+            return ActionChunk(self._action(np.zeros(3), np.zeros(3), self._hand.closed), motion="stop")
+        offset = command.position - scene.grip_position
+        turn = rotation_vector(command.rotation @ scene.grip_rotation.T)
+        cap, turn_cap = (min(1.0, share * self._path.speed) for share in (command.cap, _TURN_CAP))
+        move = np.clip(offset / self._space.metres_per_unit, -cap, cap)
+        rotate = np.clip(turn / self._space.radians_per_unit, -turn_cap, turn_cap)
+        move += self._path.drift() / self._space.metres_per_unit
+        return ActionChunk(self._action(move, rotate, command.closed), motion=_intent(command, offset, turn))
+
+    def _action(self, move: FloatArray, rotate: FloatArray, closed: bool) -> FloatArray:
+        """Return `[1, 7]` in the suite's units."""
+        space = self._space
+        gripper = space.gripper_closed if closed else space.gripper_open
+        return np.array(np.clip([[*move, *rotate, gripper]], space.low, space.high))
+
+
+def _intent(command: Command, offset: FloatArray, turn: FloatArray) -> str:
+    """Return the sentence for what is left to do, which noise and the controller's limits do not touch."""
+    per_axis = command.tolerance / np.sqrt(3)  # so that a hand that has not arrived has somewhere to go
+    return sentence(signs(offset, per_axis), signs(turn, _TURN_TOLERANCE), command.event)
+
+
+def _plan(hand: Hand, goals: Sequence[Goal]) -> Commands:
+    """Work on each goal that does not hold, in order, and look again when all were worked on."""
+    for _ in range(_ATTEMPTS):
+        for goal in goals:
+            skill = _skill(hand, goal)
+            if skill is not None and not hand.scene.holds(goal):
+                yield from skill
+
+
+def _skill(hand: Hand, goal: Goal) -> Commands | None:
+    """Return the skill that brings a goal about, or None where there is none."""
+    scene = hand.scene
+    thing = goal.arguments[0]
+    if goal.predicate == "on" and scene.is_object(goal.arguments[1]):
+        return pick_and_place(hand, thing, on_thing(goal.arguments[1]))
+    if goal.predicate == "on" and scene.is_region(goal.arguments[1]):
+        return pick_and_place(hand, thing, on_region(goal.arguments[1]))
+    if goal.predicate == "in" and "basket" in goal.arguments[1]:
+        return pick_and_place(hand, thing, inside(scene.region_parent(goal.arguments[1]) or ""))
+    return None
