@@ -51,7 +51,7 @@ def suite() -> Suite:
         source="none: a toy",
         simulator="envs.reach 1",
         settle_steps=5,
-        settle_action=tuple(ACTION_SPACE.idle()),
+        settle_action=tuple(ACTION_SPACE.idle().tolist()),
         success="first",
         initial_states=10,
         cameras=(CAMERA,),

@@ -34,7 +34,7 @@ def suite() -> Suite:
             source="none: an example",
             simulator="vla_eval_example 0.1.0",
             settle_steps=0,
-            settle_action=tuple(ACTION_SPACE.idle()),
+            settle_action=tuple(ACTION_SPACE.idle().tolist()),
             success="first",
             initial_states=4,
             cameras=(Camera("top", 8, 32),),

@@ -1,0 +1,111 @@
+"""Convention probes and sanity gates: what has to hold before a success rate means anything.
+
+Each gate tries something on the real simulator and compares it with what the suite declares. `BEFORE_RUN` names those
+that every run passes first, on the env that it then uses; `vla-eval check` runs all of them
+(docs/decisions/0008-which-gates-run-when.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+
+from evals import registry
+from evals.contract import Env, Policy
+from evals.errors import UnknownNameError
+from evals.gates import episodes, golden, motion
+from evals.gates.finding import Bench, Finding, require
+from evals.types import Suite, Task, differences
+
+__all__ = ["BEFORE_RUN", "GATES", "Finding", "check", "probe", "require", "run_gates", "spaces"]
+
+MakeEnv = Callable[[Suite, Task, tuple[str, ...]], Env]
+
+GATES: Mapping[str, Callable[[Bench], Finding]] = {
+    "success_at_reset": episodes.success_at_reset,
+    "state": golden.state,
+    "settle": golden.settle,
+    "frame": golden.frame,
+    "gripper": motion.gripper,
+    "translation": motion.translation,
+    "rotation": motion.rotation,
+    "noop": episodes.noop,
+    "expert": episodes.expert,
+}
+BEFORE_RUN = ("success_at_reset", "state", "settle", "frame", "gripper")
+_NEEDS_IMAGES = frozenset({"frame"})
+
+
+def spaces(suite: Suite, policy: Policy) -> Finding:
+    """Compare what the policy's numbers mean with what the suite's do, without a simulator."""
+    unlike = differences(policy.action_space, suite.action_space)
+    if policy.state_space is not None:
+        unlike += differences(policy.state_space, suite.state_space)
+    cameras = [camera.name for camera in suite.protocol.cameras]
+    unlike += [f"policy wants camera {name!r}, suite has {cameras}" for name in policy.cameras if name not in cameras]
+    return Finding(
+        "spaces",
+        not unlike,
+        f"spaces of policy {policy.name!r} and suite {suite.name!r}",
+        "; ".join(unlike) or "agree",
+        "convert in the policy's adapter and declare the suite's spaces there, or choose another suite",
+    )
+
+
+def probe(env: Env, suite: Suite, task: int, gates: Sequence[str] = BEFORE_RUN) -> list[Finding]:
+    """Run gates on an env that is already built for a task.
+
+    Raises:
+        UnknownNameError: no gate has that name.
+    """
+    for name in gates:
+        if name not in GATES:
+            raise UnknownNameError("gate", name, GATES)
+    bench = Bench(suite, env, task)
+    return [GATES[name](bench) for name in gates]
+
+
+def check(
+    suite: Suite,
+    policy: Policy | None = None,
+    *,
+    make_env: MakeEnv = registry.make_env,
+    probes: Sequence[str] | None = None,
+    task: int = 0,
+) -> list[Finding]:
+    """Run gates on envs of one task, one env after the other: with all cameras for images, with none for the rest.
+
+    Args:
+        suite: the suite to try.
+        policy: a policy whose spaces are compared with the suite's.
+        make_env: what builds an env.
+        probes: names of gates; None runs all.
+        task: the task on which they are run.
+
+    Raises:
+        UnknownNameError: no gate has that name.
+    """
+    findings = [spaces(suite, policy)] if policy is not None else []
+    wanted = tuple(GATES) if probes is None else tuple(probes)
+    cameras = tuple(camera.name for camera in suite.protocol.cameras)
+    for names, drawn in (
+        ([name for name in wanted if name in _NEEDS_IMAGES], cameras),
+        ([name for name in wanted if name not in _NEEDS_IMAGES], ()),
+    ):
+        if names:
+            with closing(make_env(suite, suite.tasks[task], drawn)) as env:
+                findings += probe(env, suite, task, names)
+    return findings
+
+
+def run_gates(
+    suite_name: str,
+    policy_name: str | None = None,
+    policy_args: Mapping[str, str] | None = None,
+    probes: Sequence[str] | None = None,
+    task: int = 0,
+) -> list[Finding]:
+    """Run gates by name, in a process of their own: everything that goes in and out can be pickled."""
+    suite = registry.load_suite(suite_name)
+    policy = registry.load_policy(policy_name, suite, policy_args or {}) if policy_name else None
+    return check(suite, policy, probes=probes, task=task)

@@ -1,0 +1,63 @@
+"""Gates that run episodes whose outcome is known: no success at reset, none for a noop, one for the expert."""
+
+from __future__ import annotations
+
+from evals.contract import PrivilegedPolicy
+from evals.gates.finding import Bench, Finding
+from evals.registry import load_object
+from evals.rollout import Conduct, rollout
+
+RESETS = 3
+
+
+def success_at_reset(bench: Bench) -> Finding:
+    """Reset some initial states and ask whether the task is already done (E4)."""
+    states = range(min(RESETS, bench.suite.protocol.initial_states))
+    done = [state for state in states if bench.env.reset(bench.episode(state), look=False).success]
+    return Finding(
+        "success_at_reset",
+        not done,
+        f"reset of initial states {list(states)}",
+        f"already solved: {done}" if done else "none is solved",
+        "check the success rule, and that it is evaluated after the settle steps",
+    )
+
+
+def noop(bench: Bench) -> Finding:
+    """Do nothing for a whole episode."""
+    steps = bench.suite.tasks[bench.task].max_steps
+    bench.reset()
+    idle = bench.suite.action_space.idle()
+    solved = [step for step in range(1, steps + 1) if bench.env.step(idle, look=False).success]
+    return Finding(
+        "noop",
+        not solved,
+        f"{steps} idle steps",
+        f"solved at step {solved[0]}" if solved else "not solved",
+        "a suite that pays for nothing: check the success rule and what settles late",
+    )
+
+
+def expert(bench: Bench) -> Finding:
+    """Let the suite's expert solve one scene."""
+    suite = bench.suite
+    commanded = f"one episode of {suite.expert or 'an expert'}"
+    if not suite.expert:
+        return Finding("expert", None, commanded, "the suite has no expert", "")
+    policy = load_object(suite.expert)(suite)
+    if not isinstance(policy, PrivilegedPolicy):
+        return Finding("expert", False, commanded, f"{suite.expert} keeps no attach()", "see PrivilegedPolicy")
+    episode = bench.episode()
+    policy.attach(bench.env)
+    policy.begin(episode)
+    conduct = Conduct(replan_every=policy.replan_every)
+    result = rollout(bench.env, suite, episode, lambda seen: policy.act([seen])[0], conduct, lambda phase: None)
+    policy.end(episode)
+    scored = {"first": result.success_ever, "ever": result.success_ever, "last": result.success_last}
+    return Finding(
+        "expert",
+        scored[suite.protocol.success],
+        commanded,
+        f"success at step {result.success_first}" if result.success_ever else f"no success in {result.steps} steps",
+        "actions do not do what they say: look at the other gates first, then record a video of the expert",
+    )

@@ -1,0 +1,179 @@
+"""Gates that compare the first moment of an episode with a stored reference: images, state, settled objects.
+
+The reference is a JSON file in the suite's package with one entry a task; `python -m envs.reference SUITE` writes ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from evals.errors import ContractError
+from evals.gates.finding import Bench, Finding, in_words
+from evals.types import FloatArray, Image, Suite
+
+SIDE = 16
+# Grey levels of 255. Drivers differ by less than one; the darker floors of MuJoCo >= 3.3.3 by thirty.
+MEAN_GREY = 4.0
+THUMBNAIL_GREY = 6.0
+SETTLED_METRES = 0.002
+# Metres, radians and finger widths of the state at reset.
+STATE = 0.005
+
+
+@dataclass(frozen=True)
+class View:
+    """A camera's first image, in small.
+
+    Attributes:
+        mean_grey: mean over pixels and channels, 0..255.
+        thumbnail: mean grey of a grid of 16 x 16 cells, row by row, two hex digits each.
+    """
+
+    mean_grey: float
+    thumbnail: str
+
+    @classmethod
+    def of(cls, image: Image) -> View:
+        """Reduce an image `[H, W, 3]`, H and W at least 16."""
+        grey = image.mean(axis=2)
+        rows, columns = (np.linspace(0, size, SIDE + 1).astype(int)[:-1] for size in grey.shape)
+        cells = np.add.reduceat(np.add.reduceat(grey, rows, axis=0), columns, axis=1)
+        counts = np.outer(np.diff([*rows, grey.shape[0]]), np.diff([*columns, grey.shape[1]]))
+        return cls(round(float(grey.mean()), 2), bytes(np.round(cells / counts).astype(np.uint8).ravel()).hex())
+
+    def grid(self) -> FloatArray:
+        """Return the thumbnail, `[16, 16]`."""
+        return np.frombuffer(bytes.fromhex(self.thumbnail), dtype=np.uint8).reshape(SIDE, SIDE).astype(float)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The first observation of initial state 0 with seed 0.
+
+    Attributes:
+        views: by camera name.
+        state: `Observation.state`.
+        objects: positions in metres, by name.
+    """
+
+    views: Mapping[str, View]
+    state: tuple[float, ...]
+    objects: Mapping[str, tuple[float, ...]]
+
+    @classmethod
+    def of(cls, bench: Bench) -> Moment:
+        """Reset the env and take it down."""
+        seen = bench.reset()
+        return cls(
+            views={name: View.of(image) for name, image in seen.images.items()},
+            state=tuple(round(value, 6) for value in seen.state.tolist()),
+            objects={
+                name: tuple(round(value, 6) for value in position.tolist())
+                for name, position in bench.env.objects().items()
+            },
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Moment:
+        """Build a moment from `to_json` data."""
+        views = {name: View(**view) for name, view in data["views"].items()}
+        objects = {name: tuple(position) for name, position in data["objects"].items()}
+        return cls(views, tuple(data["state"]), objects)
+
+
+def load(suite: Suite, task: int) -> Moment | None:
+    """Return the stored reference of a task, or None where the suite or the file has none.
+
+    Raises:
+        ContractError: the suite names a file that is not there.
+    """
+    if not suite.reference:
+        return None
+    package = suite.env.partition(":")[0].rpartition(".")[0]
+    path = files(package) / suite.reference
+    if not path.is_file():
+        raise ContractError(f"Suite {suite.name!r} names the reference {suite.reference!r}; {path} does not exist.")
+    stored = json.loads(path.read_text()).get(f"{suite.name} {task}")
+    return Moment.from_json(stored["moment"]) if stored is not None else None
+
+
+def frame(bench: Bench) -> Finding:
+    """Compare the first images with the stored ones (I1: turned images; I2: cameras; I5: another renderer's light)."""
+    commanded, reference = "first images of initial state 0", load(bench.suite, bench.task)
+    views = Moment.of(bench).views
+    known = [name for name in views if reference is not None and name in reference.views]
+    if reference is None or not known:
+        return Finding(
+            "frame", None, commanded, f"no stored reference for task {bench.task}'s cameras {list(views)}", ""
+        )
+    lines = {name: _unlike(views[name], reference.views[name]) for name in known}
+    wrong = [f"{name}: {line}" for name, line in lines.items() if line]
+    return Finding(
+        "frame",
+        not wrong,
+        commanded,
+        "; ".join(wrong) or f"as stored: {', '.join(known)}",
+        f"turn images once, in the adapter; name cameras, never order them; install what the protocol says: "
+        f"{bench.suite.protocol.simulator}",
+    )
+
+
+def settle(bench: Bench) -> Finding:
+    """Compare where objects rest with the stored positions (E8: another physics)."""
+    commanded, reference = f"{bench.suite.protocol.settle_steps} settle steps", load(bench.suite, bench.task)
+    if reference is None:
+        return Finding("settle", None, commanded, f"no stored reference for task {bench.task}", "")
+    objects = Moment.of(bench).objects
+    apart = {
+        name: float(np.linalg.norm(np.subtract(objects[name], position))) if name in objects else np.inf
+        for name, position in reference.objects.items()
+    }
+    wrong = [f"{name} rests {metres * 1000:.1f} mm away" for name, metres in apart.items() if metres > SETTLED_METRES]
+    largest = max(apart.values(), default=0.0)
+    return Finding(
+        "settle",
+        not wrong,
+        commanded,
+        "; ".join(wrong) or f"{len(apart)} objects rest where they should, to {largest * 1000:.2f} mm",
+        f"install what the protocol says ({bench.suite.protocol.simulator}); seed every reset from the episode",
+    )
+
+
+def state(bench: Bench) -> Finding:
+    """Compare the first state with the stored one (R3: quaternion sign; S1: another source)."""
+    commanded, reference = "state at initial state 0", load(bench.suite, bench.task)
+    if reference is None:
+        return Finding("state", None, commanded, f"no stored reference for task {bench.task}", "")
+    got = np.array(Moment.of(bench).state)
+    wanted = np.array(reference.state)
+    same = got.shape == wanted.shape and bool(np.all(np.abs(got - wanted) < STATE))
+    return Finding(
+        "state",
+        same,
+        commanded,
+        "as stored" if same else f"{in_words(got, '')}, stored {in_words(wanted, '')}",
+        f"read the state from its declared source: {bench.suite.state_space.source}",
+    )
+
+
+def _unlike(got: View, stored: View) -> str:
+    """Return what is different, in words, or ""."""
+    difference = float(np.abs(got.grid() - stored.grid()).mean())
+    turned = float(np.abs(got.grid()[::-1, ::-1] - stored.grid()).mean())
+    if turned < difference:
+        return f"the image is turned by 180 degrees ({turned:.1f} grey levels from the reference when turned back)"
+    if abs(got.mean_grey - stored.mean_grey) > MEAN_GREY:
+        return f"mean grey {got.mean_grey}, stored {stored.mean_grey}"
+    if difference > THUMBNAIL_GREY:
+        return f"{difference:.1f} grey levels from the reference, at most {THUMBNAIL_GREY}"
+    return ""

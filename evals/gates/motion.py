@@ -1,0 +1,181 @@
+"""Gates that move the robot and read whether its state follows as declared: gripper, translation, rotation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evals.gates.finding import Bench, Finding, in_words
+from evals.gates.rotations import axis_angle, degrees_between, matrix, nearest_rotation
+from evals.types import FloatArray, Observation, RotationFormat
+
+GRIPPER_STEPS = 10
+PUSH_STEPS = 5
+PUSH_METRES = 0.05
+TURN_RADIANS = 0.5
+TOLERANCE_DEGREES = 20.0
+# How much nearer another reading of three rotation numbers has to be before it is believed. At TURN_RADIANS about all
+# axes at once, the axes that Euler angles and axis-angle mean differ by eight degrees.
+READING_DEGREES = 2.0
+READINGS: tuple[RotationFormat, ...] = ("axis_angle", "euler_xyz")
+SETTLE_STEPS = 5
+# A controller that sets its goal from where the arm is (robosuite OSC_POSE) always reaches a part of what it is told; a
+# wrong unit is off by ten or more.
+LEAST, MOST = 0.1, 2.0
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """How the state followed a command: angle between the two, share of the length, and both in words."""
+
+    degrees: float
+    share: float
+    words: str
+
+    @classmethod
+    def compare(cls, wanted: FloatArray, got: FloatArray, unit: str) -> _Followed:
+        share = float(np.linalg.norm(got) / np.linalg.norm(wanted))
+        return cls(degrees_between(got, wanted), share, f"{in_words(wanted, unit)} gave {in_words(got, unit)}")
+
+    @property
+    def well(self) -> bool:
+        return self.degrees <= TOLERANCE_DEGREES and LEAST <= self.share <= MOST
+
+
+def gripper(bench: Bench) -> Finding:
+    """Open the gripper, close it, and compare finger widths (G1: polarity)."""
+    space, fingers = bench.suite.action_space, bench.columns("finger", "gripper")
+    commanded = f"{GRIPPER_STEPS} steps of {space.gripper_open:+g} (open), then of {space.gripper_closed:+g} (closed)"
+    if not fingers:
+        return Finding("gripper", None, commanded, "the state space names no finger", "")
+    bench.reset()
+    width_open, width_closed = (
+        float(np.abs(bench.hold(bench.command(6, value), GRIPPER_STEPS).state[fingers]).sum())
+        for value in (space.gripper_open, space.gripper_closed)
+    )
+    return Finding(
+        "gripper",
+        width_closed < 0.75 * width_open,
+        commanded,
+        f"finger width {width_open:.4f}, then {width_closed:.4f}",
+        "swap ActionSpace.gripper_open and gripper_closed, or the adapter's sign (RLDS: 1 = open; LIBERO: +1 = close)",
+    )
+
+
+def translation(bench: Bench) -> Finding:
+    """Push along each axis and compare where the state's position goes (frame, axes, signs, metres)."""
+    commanded = f"{PUSH_STEPS} steps along each axis, {PUSH_METRES} m in all"
+    if len(_places(bench)) < 3 or bench.suite.action_space.translation != "delta":
+        return Finding("translation", None, commanded, "no position in the state, or actions are not changes", "")
+    start, moved = _push_along_axes(bench)
+    R_state_action = _frame(bench, start, moved)
+    follows = [
+        _Followed.compare(PUSH_METRES * wanted, got, "m") for wanted, got in zip(R_state_action.T, moved.T, strict=True)
+    ]
+    return Finding(
+        "translation",
+        all(followed.well for followed in follows),
+        commanded,
+        _told(follows),
+        f"check ActionSpace.frame ({bench.suite.action_space.frame}), metres_per_unit "
+        f"({bench.suite.action_space.metres_per_unit:g}) and StateSpace.frame ({bench.suite.state_space.frame})",
+    )
+
+
+def rotation(bench: Bench) -> Finding:
+    """Turn about each axis and about all at once, and compare how the state's orientation turns (R1, R2, S1)."""
+    action_space, state_space = bench.suite.action_space, bench.suite.state_space
+    commanded = f"{TURN_RADIANS} rad about x, y, z and all three at once, in as few steps as the controller takes"
+    if "none" in (action_space.rotation, state_space.rotation) or action_space.translation != "delta":
+        return Finding("rotation", None, commanded, "no change of rotation in the action, or none in the state", "")
+    R_state_action = _frame(bench, *_push_along_axes(bench))
+    follows = []
+    for numbers in TURN_RADIANS * np.vstack([np.eye(3), np.full(3, 3**-0.5)]):
+        turned = _turn(bench, numbers)
+        follows.append(_Followed.compare(R_state_action @ _meant(bench, numbers, action_space.rotation), turned, "rad"))
+    misread = _misread(bench, numbers, R_state_action.T @ turned)
+    return Finding(
+        "rotation",
+        all(followed.well for followed in follows) and not misread,
+        commanded,
+        misread or _told(follows),
+        f"check the rotation formats (action {action_space.rotation}, state {state_space.rotation}: quaternion order, "
+        f"Euler against axis-angle), the frame ({action_space.frame}) and the state's source ({state_space.source})",
+    )
+
+
+def _told(follows: Sequence[_Followed]) -> str:
+    wrong = [f"{followed.words}, {followed.degrees:.0f} degrees off" for followed in follows if not followed.well]
+    shares = [followed.share for followed in follows]
+    followed = f"followed within {max(followed.degrees for followed in follows):.1f} degrees"
+    return "; ".join(wrong) or f"{followed}, {min(shares):.2f} to {max(shares):.2f} of the way"
+
+
+def _places(bench: Bench) -> list[int]:
+    names = bench.suite.state_space.names
+    return [names.index(name) for name in ("x", "y", "z") if name in names]
+
+
+def _push_along_axes(bench: Bench) -> tuple[Observation, FloatArray]:
+    """Return the first observation and, in columns, where pushing +x, +y and +z moved the state's position `[3, 3]`."""
+    space, places = bench.suite.action_space, _places(bench)
+    moved = np.empty((3, 3))
+    for axis in range(3):
+        start = bench.reset()
+        after = bench.hold(bench.command(axis, PUSH_METRES / PUSH_STEPS / space.metres_per_unit), PUSH_STEPS)
+        moved[:, axis] = (after.state - start.state)[places]
+    return start, moved
+
+
+def _frame(bench: Bench, start: Observation, moved: FloatArray) -> FloatArray:
+    """Return the rotation `R_state_action` that the declared frames imply, `[3, 3]`.
+
+    No space declares how base and world are turned against each other: there the pushes themselves show it, and what is
+    left to find wrong are mirrored and oblique axes, and rotations in another frame than translations.
+    """
+    action_frame, state_frame = bench.suite.action_space.frame, bench.suite.state_space.frame
+    if action_frame == "end_effector":
+        return _orientation(bench, start)
+    return np.eye(3) if action_frame == state_frame else nearest_rotation(moved)
+
+
+def _meant(bench: Bench, rotation_numbers: FloatArray, rotation_format: RotationFormat) -> FloatArray:
+    """Return the rotation that the steps of `_turn` add up to if they are read in a format, as axis-angle `[3]`."""
+    steps = _steps(bench, rotation_numbers)
+    return axis_angle(np.linalg.matrix_power(matrix(rotation_numbers / steps, rotation_format), steps))
+
+
+def _turn(bench: Bench, rotation_numbers: FloatArray) -> FloatArray:
+    """Command a rotation (radians, in the action's format) and return how the state turned, as axis-angle `[3]`."""
+    space = bench.suite.action_space
+    before = bench.reset()
+    steps = _steps(bench, rotation_numbers)
+    action = space.idle()
+    action[3:6] = rotation_numbers / space.radians_per_unit / steps
+    bench.hold(action, steps)
+    after = bench.hold(space.idle(), SETTLE_STEPS)
+    return axis_angle(_orientation(bench, after) @ _orientation(bench, before).T)
+
+
+def _steps(bench: Bench, rotation_numbers: FloatArray) -> int:
+    space = bench.suite.action_space
+    return math.ceil(float(np.abs(rotation_numbers).max()) / (space.radians_per_unit * space.high) - 1e-9)
+
+
+def _orientation(bench: Bench, seen: Observation) -> FloatArray:
+    return matrix(seen.state[bench.columns("axis_angle", "euler", "quat")], bench.suite.state_space.rotation)
+
+
+def _misread(bench: Bench, rotation_numbers: FloatArray, turned: FloatArray) -> str:
+    """Return what three rotation numbers were evidently read as, if not as what is declared (R1), or ""."""
+    declared = bench.suite.action_space.rotation
+    if declared.startswith("quat"):
+        return ""
+    off = {reading: degrees_between(turned, _meant(bench, rotation_numbers, reading)) for reading in READINGS}
+    best = min(off, key=lambda reading: off[reading])
+    if best == declared or off[best] + READING_DEGREES > off[declared]:
+        return ""
+    return f"the controller reads {declared} as {best}: {off[best]:.1f} degrees off instead of {off[declared]:.1f}"
