@@ -87,7 +87,7 @@ def rollout(
         if not pending:
             with clock.policy:
                 chunk = ask(_look(step, episode))
-            actions = _checked(chunk, conduct.replan_every, suite)
+            actions = checked_actions(chunk, conduct.replan_every, suite)
             pending, said = list(actions), chunk.motion or ""
         action = pending.pop(0)
         beat("step")
@@ -146,7 +146,7 @@ def _keep(trace: Trace, step: Step, conduct: Conduct) -> None:
         trace.frames.append(step.observation.images[conduct.film])
 
 
-def _checked(chunk: object, replan_every: int, suite: Suite) -> FloatArray:
+def checked_actions(chunk: object, replan_every: int, suite: Suite) -> FloatArray:
     """Return the actions of a chunk that will be run, `[replan_every, 7]`, or raise what is wrong with it."""
     if not isinstance(chunk, ActionChunk):
         raise PolicyOutputError(f"The policy returned {type(chunk).__name__}, expected evals.types.ActionChunk.")

@@ -17,7 +17,18 @@ from evals.gates import episodes, golden, motion
 from evals.gates.finding import Bench, Finding, require
 from evals.types import Suite, Task, differences
 
-__all__ = ["BEFORE_RUN", "GATES", "Finding", "check", "probe", "require", "run_gates", "spaces"]
+__all__ = [
+    "BEFORE_RUN",
+    "GATES",
+    "Finding",
+    "MakeEnv",
+    "check",
+    "probe",
+    "require",
+    "run_gates",
+    "space_differences",
+    "spaces",
+]
 
 MakeEnv = Callable[[Suite, Task, tuple[str, ...]], Env]
 
@@ -38,11 +49,7 @@ _NEEDS_IMAGES = frozenset({"frame"})
 
 def spaces(suite: Suite, policy: Policy) -> Finding:
     """Compare what the policy's numbers mean with what the suite's do, without a simulator."""
-    unlike = differences(policy.action_space, suite.action_space)
-    if policy.state_space is not None:
-        unlike += differences(policy.state_space, suite.state_space)
-    cameras = [camera.name for camera in suite.protocol.cameras]
-    unlike += [f"policy wants camera {name!r}, suite has {cameras}" for name in policy.cameras if name not in cameras]
+    unlike = space_differences(suite, policy)
     return Finding(
         "spaces",
         not unlike,
@@ -50,6 +57,17 @@ def spaces(suite: Suite, policy: Policy) -> Finding:
         "; ".join(unlike) or "agree",
         "convert in the policy's adapter and declare the suite's spaces there, or choose another suite",
     )
+
+
+def space_differences(suite: Suite, policy: Policy) -> list[str]:
+    """Return one line for each thing that the policy says, reads or sees otherwise than the suite."""
+    unlike = differences(policy.action_space, suite.action_space)
+    if policy.state_space is not None:
+        unlike += differences(policy.state_space, suite.state_space)
+    cameras = [camera.name for camera in suite.protocol.cameras]
+    return unlike + [
+        f"policy needs camera {name!r}, suite has {cameras}" for name in policy.cameras if name not in cameras
+    ]
 
 
 def probe(env: Env, suite: Suite, task: int, gates: Sequence[str] = BEFORE_RUN) -> list[Finding]:
