@@ -1,0 +1,49 @@
+"""`vla-train`: finds the subcommand, imports it, and runs it; `--help` imports none of them."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from vla.data.errors import DataError
+from vla.errors import ModelError
+
+
+class Command(NamedTuple):
+    """A subcommand: what it does, and "module:function" that takes the arguments and returns an exit code."""
+
+    summary: str
+    main: str
+
+
+COMMANDS = {
+    "stats": Command("statistics and a text card of a dataset", "vla.data.card:main"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `vla-train`; returns 0, 1 if the work failed, 2 if the command line or the data is wrong."""
+    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        sys.stdout.write(_help())
+        return 0
+    if name not in COMMANDS:
+        sys.stderr.write(f"error: no command {name!r}.\n\n{_help()}")
+        return 2
+    module, function = COMMANDS[name].main.split(":")
+    try:
+        code: int = getattr(import_module(module), function)(rest)
+    except (DataError, ModelError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return code
+
+
+def _help() -> str:
+    width = max(len(name) for name in COMMANDS) + 2
+    lines = [f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: vla-train COMMAND ...", "", *lines, "", "vla-train COMMAND --help says more.", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What every reader yields: one demonstration in one convention."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla.data.errors import DataError, Where
+from vla.data.frames import Frames
+from vla.statistics import ActionDataError, check_actions
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One demonstration; `actions[t]` was taken on seeing `cameras[name][t]` and `state[t]`.
+
+    Attributes:
+        dataset: Name of the dataset, the key of its action statistics.
+        where: File and name of the episode, as error messages say them.
+        instruction: The task in words, as the dataset has it.
+        actions: `[T, 7]` float32 `(dx, dy, dz, droll, dpitch, dyaw, gripper)` in the robot's own units per control
+            step; the gripper is a level, 1 = open, 0 = closed.
+        state: `[T, S]` float32 proprioception in the dataset's own layout; `S` is 0 where it has none.
+        cameras: Camera name -> images, `T` of them.
+        control_hz: Control steps per second, or None where nobody says.
+        intents: `T` motion sentences that an expert intended, or empty.
+    """
+
+    dataset: str
+    where: Where
+    instruction: str
+    actions: NDArray[np.float32]
+    state: NDArray[np.float32]
+    cameras: Mapping[str, Frames] = field(default_factory=dict)
+    control_hz: float | None = None
+    intents: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Steps."""
+        return len(self.actions)
+
+
+def checked(episode: Episode) -> Episode:
+    """Returns the episode if it can be trained on.
+
+    Raises:
+        DataError: No step; actions of another shape than `[T, 7]`, not finite, or with a gripper level outside [0, 1];
+            a state that is not finite; a camera, state or intents of another length.
+    """
+    place = episode.where
+    try:
+        check_actions(episode.actions, episode.dataset, place.episode)
+    except ActionDataError as error:
+        raise DataError(Where(place.file, place.episode, "action"), str(error)) from error
+    steps = len(episode)
+    if episode.state.shape[:1] != (steps,) or episode.state.ndim != 2:
+        raise DataError(
+            Where(place.file, place.episode, "state"), f"has shape {episode.state.shape}; [{steps}, S] is expected."
+        )
+    bad = ~np.isfinite(episode.state)
+    if bad.any():
+        step = int(np.argwhere(bad)[0][0])
+        raise DataError(Where(place.file, place.episode, "state"), f"is not finite at step {step}.")
+    lengths = {name: len(frames) for name, frames in episode.cameras.items()}
+    if episode.intents:
+        lengths["intents"] = len(episode.intents)
+    for name, length in lengths.items():
+        if length != steps:
+            raise DataError(Where(place.file, place.episode, name), f"has {length} entries for {steps} actions.")
+    return episode

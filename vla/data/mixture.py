@@ -1,0 +1,233 @@
+"""Weighted mixtures of datasets, as one endless sequence of samples that is a function of its seed.
+
+Sample `k` is computed from `k` alone: which dataset, which episode, which step. So ranks and loader workers share a
+mixture by dividing positions, and to resume in the middle of an epoch, on any number of machines, takes one integer.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla.data.episode import Episode
+from vla.data.errors import DataError, Where
+from vla.data.frames import Image, resize
+from vla.labellers import Labeller
+from vla.motion import Motion, MotionAxes, describe
+from vla.statistics import ActionStatistics
+
+_SHUFFLES = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One dataset of a mixture.
+
+    Attributes:
+        episodes: Its episodes.
+        statistics: Its stored action statistics, by which motion is labelled.
+        cameras: Which cameras a sample shows, in this order.
+        weight: How often a step is seen, relative to a step of a source with weight 1 (the convention of the published
+            Open X-Embodiment mixtures).
+        axes: Which way its action dimensions point.
+    """
+
+    episodes: Sequence[Episode]
+    statistics: ActionStatistics
+    cameras: tuple[str, ...]
+    weight: float = 1.0
+    axes: MotionAxes = field(default_factory=MotionAxes)
+
+    @property
+    def name(self) -> str:
+        """Name of the dataset."""
+        return self.statistics.dataset
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """How samples are drawn.
+
+    Attributes:
+        seed: Of the shuffle.
+        image_size: Side in pixels to which images are resized; None leaves them as they are stored.
+        chunk: Actions a sample holds.
+        epoch: Samples an epoch has; by default the steps of all sources.
+    """
+
+    seed: int = 0
+    image_size: int | None = 224
+    chunk: int = 1
+    epoch: int | None = None
+
+
+class Place(NamedTuple):
+    """Which step of which episode of which source a sample is."""
+
+    source: int
+    episode: int
+    step: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One step, as a training batch is made of.
+
+    Attributes:
+        dataset: Key of the action statistics.
+        episode: Name of the episode.
+        step: Step of the episode.
+        instruction: The task in words, as the dataset has it.
+        images: One `[size, size, 3]` uint8 RGB for each of the source's cameras.
+        state: `[S]` float32 in the dataset's own layout.
+        actions: `[chunk, 7]` float32 in the robot's own units, gripper 1 = open; past the end of the episode the arm
+            stands still and the gripper keeps its level.
+        motion: The sentence of the step's motion, or "" without a labeller.
+    """
+
+    dataset: str
+    episode: str
+    step: int
+    instruction: str
+    images: tuple[Image, ...]
+    state: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    motion: str
+
+
+class Mixture:
+    """An endless sequence of samples; `len` is an epoch.
+
+    In an epoch every source gets its share, weight x steps, to the nearest sample, in shuffled order. A source goes
+    through all its steps before it shows one again, also across epochs: with equal weights an epoch is every step once.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], labeller: Labeller | None, config: MixtureConfig | None = None
+    ) -> None:
+        self.sources = tuple(sources)
+        self.config = config or MixtureConfig()
+        self._labeller = labeller
+        self._labels: dict[tuple[int, int], list[str]] = {}
+        for source in self.sources:
+            _check(source)
+        self._ends = [np.cumsum([len(episode) for episode in source.episodes]) for source in self.sources]
+        weighted_steps = [(source.weight, int(ends[-1])) for source, ends in zip(self.sources, self._ends, strict=True)]
+        self._counts = _shares(weighted_steps, self.config.epoch)
+
+    def __len__(self) -> int:
+        """Samples of an epoch."""
+        return sum(self._counts)
+
+    def __getitem__(self, position: int) -> Sample:
+        """Reads sample `position >= 0` of the endless sequence.
+
+        Raises:
+            DataError: An image cannot be read.
+        """
+        place = self.place(position)
+        source = self.sources[place.source]
+        episode = source.episodes[place.episode]
+        images = tuple(episode.cameras[name][place.step] for name in source.cameras)
+        if (size := self.config.image_size) is not None:
+            images = tuple(resize(image, size) for image in images)
+        return Sample(
+            dataset=source.name,
+            episode=episode.where.episode,
+            step=place.step,
+            instruction=episode.instruction,
+            images=images,
+            state=episode.state[place.step],
+            actions=_chunk(episode.actions, place.step, self.config.chunk),
+            motion=self._sentences(place)[place.step] if self._labeller else "",
+        )
+
+    def place(self, position: int) -> Place:
+        """Says which step sample `position` is, without reading it."""
+        epoch, within = divmod(position, len(self))
+        order = _order(self.config.seed, epoch, self._counts)
+        source = int(order.sources[within])
+        seen = epoch * self._counts[source] + int(order.occurrences[within])
+        ends = self._ends[source]
+        turn, place = divmod(seen, int(ends[-1]))
+        flat = int(_shuffled(self.config.seed, source, turn, int(ends[-1]))[place])
+        episode = int(np.searchsorted(ends, flat, side="right"))
+        return Place(source, episode, flat - (int(ends[episode - 1]) if episode else 0))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what decides the order of samples; a state of another mixture must not be resumed."""
+        told = [(s.name, s.weight, e.tolist()) for s, e in zip(self.sources, self._ends, strict=True)]
+        return hashlib.sha256(repr((self.config.seed, self._counts, told)).encode()).hexdigest()[:16]
+
+    def _sentences(self, place: Place) -> list[str]:
+        """Motion sentences of a whole episode, labelled when one of its steps is first asked for."""
+        key = place.source, place.episode
+        if key not in self._labels and self._labeller:
+            source = self.sources[place.source]
+            episode = source.episodes[place.episode]
+            motions = self._labeller.label(episode.actions, source.statistics, source.axes, str(episode.where))
+            self._labels[key] = [_sentence(motion) for motion in motions]
+        return self._labels[key]
+
+
+class _Order(NamedTuple):
+    sources: NDArray[np.int16]
+    occurrences: NDArray[np.int64]
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, counts: tuple[int, ...]) -> _Order:
+    """Source of each sample of an epoch, and how many samples of that source come before it in the epoch."""
+    shuffle = np.random.default_rng([seed, 0, epoch]).permutation
+    sources = shuffle(np.repeat(np.arange(len(counts), dtype=np.int16), counts))
+    occurrences = np.empty(len(sources), np.int64)
+    for source, count in enumerate(counts):
+        occurrences[sources == source] = np.arange(count)
+    return _Order(sources, occurrences)
+
+
+@lru_cache(maxsize=_SHUFFLES)
+def _shuffled(seed: int, source: int, turn: int, steps: int) -> NDArray[np.int64]:
+    """The order in which a source shows its steps the `turn`-th time."""
+    return np.random.default_rng([seed, 1 + source, turn]).permutation(steps)
+
+
+@cache
+def _sentence(motion: Motion) -> str:
+    return describe(motion)
+
+
+def _shares(sources: Sequence[tuple[float, int]], epoch: int | None) -> tuple[int, ...]:
+    """Samples an epoch has of each (weight, steps): their product's share by largest remainders, at least 1."""
+    total = sum(steps for _, steps in sources) if epoch is None else epoch
+    wanted = np.array([weight * steps for weight, steps in sources])
+    exact = wanted / wanted.sum() * total
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
+    return tuple(int(count) for count in np.maximum(counts, 1))
+
+
+def _chunk(actions: NDArray[np.float32], step: int, length: int) -> NDArray[np.float32]:
+    chunk = np.zeros((length, actions.shape[1]), np.float32)
+    taken = actions[step : step + length]
+    chunk[: len(taken)] = taken
+    chunk[len(taken) :, -1] = taken[-1, -1]
+    return chunk
+
+
+def _check(source: Source) -> None:
+    if not source.episodes:
+        raise ValueError(f"Dataset {source.name!r} has no episode; leave it out of the mixture.")
+    if not source.weight > 0:
+        raise ValueError(f"Dataset {source.name!r} has weight {source.weight}; a positive number is expected.")
+    for episode in source.episodes:
+        for camera in source.cameras:
+            if camera not in episode.cameras:
+                known = ", ".join(episode.cameras) or "none"
+                place = Where(episode.where.file, episode.where.episode, camera)
+                raise DataError(place, f"this episode has no such camera. It has: {known}.")

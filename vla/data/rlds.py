@@ -1,0 +1,195 @@
+"""RLDS datasets as TFDS stores them: TFRecord shards of episodes, with `features.json` that says what they hold."""
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla.data.episode import Episode, checked
+from vla.data.errors import DataError, OnBad, Where, fail
+from vla.data.frames import FileFrames, Frames
+from vla.data.oxe import Layout, layout_named
+from vla.data.tfrecord import Feature, Record, read_example, read_records
+
+_SHARD = re.compile(r"(?P<dataset>.+)-(?P<split>[^-]+)\.tfrecord-(?P<number>\d+)-of-(?P<count>\d+)$")
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What `features.json` says of one feature.
+
+    Attributes:
+        kind: "tensor", "image" or "text".
+        shape: Of one step.
+        dtype: NumPy's name, or "string".
+        encoding: "none", "bytes" or "zlib": how a tensor is stored.
+    """
+
+    kind: str
+    shape: tuple[int, ...] = ()
+    dtype: str = "string"
+    encoding: str = "none"
+
+
+def read_rlds(
+    directory: Path, split: str = "train", layout: Layout | None = None, on_bad: OnBad = fail
+) -> Iterator[Episode]:
+    """Yields the episodes of one split, shard by shard, in the order of the files.
+
+    Args:
+        directory: A TFDS version folder (with `features.json`), or the folder above its only version.
+        split: Which split.
+        layout: What the action numbers mean; by default that of the dataset's name.
+        on_bad: Called for what cannot be read.
+
+    Raises:
+        DataError: The folder is no dataset or its layout is unknown; or what `on_bad` raises.
+    """
+    folder = version_folder(directory)
+    specs = read_specs(folder / "features.json")
+    name, shards = _shards(folder, split, on_bad)
+    layout = layout or layout_named(name, folder)
+    _check_layout(layout, specs, folder)
+    for shard in shards:
+        for record in read_records(shard, on_bad):
+            try:
+                yield _episode(name, layout, specs, record, Where(shard, f"record {record.number}"))
+            except DataError as error:
+                on_bad(error)
+
+
+def version_folder(directory: Path) -> Path:
+    """Returns the folder that holds `features.json`: `directory` or its only version.
+
+    Raises:
+        DataError: There is none, or more than one.
+    """
+    if (directory / "features.json").is_file():
+        return directory
+    versions = sorted(path.parent for path in directory.glob("*/features.json"))
+    if len(versions) != 1:
+        found = ", ".join(path.name for path in versions) or "none"
+        raise DataError(Where(directory), f"name the version folder that holds features.json; found here: {found}.")
+    return versions[0]
+
+
+def read_specs(path: Path) -> dict[str, FeatureSpec]:
+    """Reads `features.json`; returns feature name ("steps/observation/image") -> what it is."""
+    specs: dict[str, FeatureSpec] = {}
+
+    def walk(node: dict[str, Any], name: str) -> None:
+        if "featuresDict" in node:
+            for key, child in node["featuresDict"]["features"].items():
+                walk(child, f"{name}/{key}" if name else key)
+        elif "sequence" in node:
+            walk(node["sequence"]["feature"], name)
+        elif "tensor" in node:
+            tensor = node["tensor"]
+            shape = tuple(int(size) for size in tensor["shape"].get("dimensions", ()))
+            specs[name] = FeatureSpec("tensor", shape, tensor["dtype"], tensor.get("encoding", "none"))
+        elif "image" in node or "text" in node:
+            specs[name] = FeatureSpec("image" if "image" in node else "text")
+
+    try:
+        walk(json.loads(path.read_text()), "")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(Where(path), f"cannot read the feature description: {error!r}.") from error
+    return specs
+
+
+def _shards(folder: Path, split: str, on_bad: OnBad) -> tuple[str, list[Path]]:
+    """Returns the dataset's name and the files of a split; missing ones are reported."""
+    matches = [(path, match) for path in sorted(folder.iterdir()) if (match := _SHARD.match(path.name))]
+    chosen = [(path, match) for path, match in matches if match["split"] == split]
+    if not chosen:
+        found = ", ".join(sorted({match["split"] for _, match in matches})) or "no TFRecord file"
+        raise DataError(Where(folder), f"has no file of split {split!r}; found: {found}.")
+    present = {int(match["number"]) for _, match in chosen}
+    count = int(chosen[0][1]["count"])
+    dataset = chosen[0][1]["dataset"]
+    for number in sorted(set(range(count)) - present):
+        missing = folder / f"{dataset}-{split}.tfrecord-{number:05d}-of-{count:05d}"
+        on_bad(DataError(Where(missing), f"is missing; the split has {count} files. Fetch it."))
+    return dataset, [path for path, _ in chosen]
+
+
+def _check_layout(layout: Layout, specs: dict[str, FeatureSpec], folder: Path) -> None:
+    needed = (*layout.inputs, *layout.state, layout.instruction)
+    missing = [name for name in needed if f"steps/{name}" not in specs]
+    if not any(f"steps/{feature}" in specs for feature in layout.cameras.values()):
+        missing.append(" or ".join(layout.cameras.values()))
+    if missing:
+        steps = sorted(name.removeprefix("steps/") for name in specs if name.startswith("steps/"))
+        raise DataError(
+            Where(folder / "features.json", field=missing[0]),
+            f"is not in this dataset, but layout {layout.name!r} needs it. It holds: {', '.join(steps)}.",
+        )
+
+
+def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: Record, where: Where) -> Episode:
+    features = read_example(record, where)
+
+    def feature(key: str) -> Feature:
+        if f"steps/{key}" not in features:
+            raise DataError(Where(where.file, where.episode, key), "is missing from this record.")
+        return features[f"steps/{key}"]
+
+    def tensor(key: str) -> NDArray[np.float32]:
+        spec = specs[f"steps/{key}"]
+        return _tensor(feature(key), spec, record, Where(where.file, where.episode, key))
+
+    steps = {key: tensor(key) for key in (*layout.inputs, *layout.state)}
+    length = len(steps[layout.inputs[0]])
+    for key, values in steps.items():
+        if len(values) != length:
+            raise DataError(Where(where.file, where.episode, key), f"has {len(values)} steps, others {length}.")
+    if not length:
+        raise DataError(where, "the episode has no step.")
+    state = [np.zeros((length, 0), np.float32), *(steps[key].reshape(length, -1) for key in layout.state)]
+    cameras: dict[str, Frames] = {}
+    for camera, key in layout.cameras.items():
+        if f"steps/{key}" in specs and (spans := feature(key).spans) is not None:
+            cameras[camera] = FileFrames(Where(where.file, where.episode, key), spans[layout.keep])
+    return checked(
+        Episode(
+            dataset=name,
+            where=where,
+            instruction=_first_text(feature(layout.instruction), record),
+            actions=layout.actions(steps),
+            state=np.concatenate(state, axis=1)[layout.keep],
+            cameras=cameras,
+            control_hz=layout.control_hz,
+        )
+    )
+
+
+def _tensor(feature: Feature, spec: FeatureSpec, record: Record, where: Where) -> NDArray[np.float32]:
+    """`[T, *shape]`, from a flat list of numbers or from one encoded array a step."""
+    if feature.numbers is not None:
+        flat = feature.numbers
+    else:
+        encoded = [_slice(record, span) for span in feature.spans]  # type: ignore[union-attr]
+        raw = [zlib.decompress(entry) for entry in encoded] if spec.encoding == "zlib" else encoded
+        flat = np.frombuffer(b"".join(raw), spec.dtype)
+    size = math.prod(spec.shape)
+    if size == 0 or len(flat) % size:
+        raise DataError(where, f"holds {len(flat)} numbers; a multiple of {size} (shape {spec.shape}) is expected.")
+    return flat.reshape(-1, *spec.shape).astype(np.float32)
+
+
+def _first_text(feature: Feature, record: Record) -> str:
+    if feature.spans is None or not len(feature.spans):
+        return ""
+    return _slice(record, feature.spans[0]).decode(errors="replace")
+
+
+def _slice(record: Record, span: NDArray[np.int64]) -> bytes:
+    start = int(span[0]) - record.offset
+    return record.data[start : start + int(span[1])]
