@@ -175,8 +175,9 @@ class ReachExpert:
     cameras: tuple[str, ...] = ()
     replan_every = 4
 
-    def __init__(self, suite: Suite) -> None:
-        """Take the suite as every policy does; there is only one it knows."""
+    def __init__(self, suite: Suite, noise: float = 0.0, speed: float = 1.0) -> None:
+        """Take what every expert takes: metres by which to stray from the path, and a factor on the speed."""
+        self._noise, self._speed = noise, speed
 
     def attach(self, env: Env) -> None:
         """Keep the env, to read where the ball is."""
@@ -192,12 +193,13 @@ class ReachExpert:
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
         """Answer with a quarter of the way, four times."""
-        return [self._answer() for _ in observations]
+        return [self._answer(observation) for observation in observations]
 
-    def _answer(self) -> ActionChunk:
-        way = self._env.world.ball - self._env.world.position
+    def _answer(self, observation: Observation) -> ActionChunk:
+        rng = observation.episode.rng(f"expert, step {observation.step}")
+        way = self._env.world.ball - self._env.world.position + rng.normal(0.0, self._noise, 3)
         action = ACTION_SPACE.idle()
-        action[:3] = np.clip(way / self.replan_every / ACTION_SPACE.metres_per_unit, -1.0, 1.0)
+        action[:3] = np.clip(way / self.replan_every / ACTION_SPACE.metres_per_unit, -self._speed, self._speed)
         return ActionChunk(np.tile(action, (self.replan_every, 1)))
 
 

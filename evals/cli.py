@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import tyro
 from rich.console import Console
 
-from evals.config import RunConfig
+from evals.config import RunConfig, key_values
 from evals.errors import RunIncompleteError, UsageError, VlaEvalError
 from evals.registry import COMMANDS, POLICIES, SUITES, load_command, load_suite, names
 
@@ -53,7 +54,7 @@ def _run(config: RunConfig) -> int:
     stdout, stderr = Console(), Console(stderr=True)
     setup = prepare(config)
     with ConsoleProgress(stderr) as progress:
-        summary = run(setup, progress, gates=None)
+        summary = run(setup, progress)
     if config.format == "table":
         stdout.print(rich_table(summary))
         for note in notes(summary):
@@ -85,5 +86,41 @@ def _list(arguments: list[str]) -> int:
     return OK
 
 
+@dataclass(frozen=True)
+class CheckConfig:
+    """Probe the conventions of a suite, and of a policy in it, by running them.
+
+    Attributes:
+        suite: Suite to probe (`vla-eval list`).
+        policy: Policy whose spaces are compared with the suite's.
+        policy_args: Options of the policy, as key=value.
+        gates: Names of the gates to run; all by default.
+        task: Id of the task whose scene is probed.
+        seconds: How long all gates together may take.
+    """
+
+    suite: str
+    policy: str | None = None
+    policy_args: tuple[str, ...] = ()
+    gates: tuple[str, ...] = ()
+    task: int = 0
+    seconds: float = 1800.0
+
+
 def _check(arguments: list[str]) -> int:
+    """Run gates in a process of their own and print what each found."""
+    from evals.engine.isolated import in_fresh_process
+    from evals.gates import require, run_gates
+
+    config = tyro.cli(CheckConfig, args=arguments, prog="vla-eval check")
+    options = key_values("--policy-args", config.policy_args)
+    chosen = (config.suite, config.policy, options, config.gates or None, config.task)
+    findings = in_fresh_process(run_gates, *chosen, seconds=config.seconds)
+    for finding in findings:
+        print(finding)
+    require(findings)
     return OK
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,8 @@ import hashlib
 import platform
 import shutil
 import subprocess
+import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ PACKAGES = (
 
 
 def provenance() -> dict[str, Any]:
-    """Return git revision, package versions, Python, platform, CPU and GPU as JSON data."""
+    """Return time, command, git revision, package versions, Python, platform, CPU and GPU as JSON data."""
     return {
+        "started": time.strftime("%FT%TZ", time.gmtime()),
+        "command": sys.argv,
         "git": _git(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "python": platform.python_version(),

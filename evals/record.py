@@ -6,6 +6,8 @@ ends), and optionally `traces/<episode>.npz` and `videos/<episode>.mp4`.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -100,16 +102,17 @@ class Recorder:
         """
         self.path = path
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(path)
-            self._header = self._join(header)
-            self.repaired = _repair(path / EPISODES)
-            self.done = {r.episode_id: r for r in read_run(path).results} if (path / EPISODES).exists() else {}
-            self._file: IO[bytes] = (path / EPISODES).open("ab")
+            with contextlib.ExitStack() as stack:  # a folder that is refused is let go of
+                path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(_lock(path))
+                self._header = self._join(header)
+                self.repaired = _repair(path / EPISODES)
+                self.done = {result.episode_id: result for result in read_run(path).results}
+                self._file: IO[bytes] = stack.enter_context((path / EPISODES).open("ab", buffering=0))
+                self._open = stack.pop_all()
         except OSError as error:
-            raise RecordError(
-                f"Cannot write the run folder {path}: {error.strerror}. Choose another with --out."
-            ) from error
+            message = f"Cannot write the run folder {path}: {error.strerror}. Choose another with --out."
+            raise RecordError(message) from error
 
     def __enter__(self) -> Recorder:
         return self
@@ -117,8 +120,7 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._lock.close()
+        self._open.close()
 
     def start_session(self, session: Mapping[str, Any]) -> None:
         """Add one start of the run to `run.json`."""
@@ -138,8 +140,8 @@ class Recorder:
         """
         line = json.dumps(result.to_json(), separators=(",", ":")).encode() + b"\n"
         try:
-            self._file.write(line)
-            self._file.flush()
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the torn line is cut off at the next start
             os.fsync(self._file.fileno())
         except OSError as error:
             raise RecordError(

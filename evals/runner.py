@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import sys
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 from evals.batching import Batcher
 from evals.config import RunConfig, identity, plan
 from evals.contract import Policy, PrivilegedPolicy
+from evals.engine.isolated import in_fresh_process
 from evals.engine.local import LocalEngine
 from evals.engine.messages import Answer, Ask, Assignment, Built, Event, Lost, Report, WorkerSpec
 from evals.errors import RunIncompleteError, SpaceMismatchError
+from evals.gates import before_run, require, space_differences
 from evals.provenance import hash_path, provenance
 from evals.record import Header, Recorder
 from evals.registry import load_policy, load_suite
 from evals.rollout import Conduct
 from evals.schedule import Schedule
 from evals.summary import Summary, summarise
-from evals.types import Episode, EpisodeResult, Status, Suite, differences
+from evals.types import Episode, EpisodeResult, Status, Suite
 from evals.video import require_video
 
 RETRIES = 3
@@ -82,6 +83,17 @@ class Setup:
     replan_every: int
     episodes: list[Episode]
 
+    @property
+    def film(self) -> str:
+        """Camera that is filmed, or ""."""
+        seen = (*self.policy.cameras, self.suite.protocol.cameras[0].name)
+        return "" if self.config.video == "none" else seen[0]
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Cameras that are drawn: those that the policy needs, and the one that is filmed."""
+        return tuple(dict.fromkeys((*self.policy.cameras, *filter(None, [self.film]))))
+
 
 def prepare(config: RunConfig) -> Setup:
     """Load the plugins and check that they fit.
@@ -91,27 +103,20 @@ def prepare(config: RunConfig) -> Setup:
     """
     suite = load_suite(config.suite)
     policy = load_policy(config.policy, suite, config.options())
-    lines = differences(policy.action_space, suite.action_space)
-    if policy.state_space is not None:
-        lines += differences(policy.state_space, suite.state_space)
-    known = {camera.name for camera in suite.protocol.cameras}
-    lines += [f"camera {name!r}: the suite has {sorted(known)}" for name in policy.cameras if name not in known]
-    if lines:
-        raise SpaceMismatchError(config.policy, suite.name, lines)
+    unlike = space_differences(suite, policy)
+    if unlike:
+        raise SpaceMismatchError(config.policy, suite.name, unlike)
     if config.video != "none":
         require_video()
     return Setup(config, suite, policy, config.replan_every or policy.replan_every, plan(config, suite))
 
 
-def run(
-    setup: Setup, progress: Progress, gates: Callable[[Setup], str] | None = None, stop: Stop | None = None
-) -> Summary:
+def run(setup: Setup, progress: Progress, stop: Stop | None = None) -> Summary:
     """Run what is missing from the run folder and return the numbers of the whole plan.
 
     Args:
         setup: what `prepare` returned.
         progress: told what happens.
-        gates: probes the conventions before the first episode and returns what it found, or raises `GateError`.
         stop: called with all scored results after each; True ends the run early.
 
     Raises:
@@ -134,27 +139,32 @@ def run(
         todo = [episode for episode in setup.episodes if episode.id not in scored]
         progress.start(suite, setup.episodes, done)
         if todo:
-            found = gates(setup) if gates else "skipped"
-            session = {**provenance(), "command": sys.argv, "started": time.strftime("%FT%TZ", time.gmtime())}
-            recorder.start_session({**session, "gates": found, "config": _plain(config), "planned": len(planned)})
+            found = _pass_gates(setup, todo[0].task, progress) if config.gates else "skipped"
+            plain = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+            recorder.start_session({**provenance(), "gates": found, "config": plain, "planned": len(planned)})
             _Driver(setup, recorder, progress, stop).drive(todo)
         results = [result for result in recorder.done.values() if result.episode_id in planned]
     return summarise(suite.name, suite.tasks, results, Counter(episode.task for episode in setup.episodes))
 
 
-def _plain(config: RunConfig) -> dict[str, object]:
-    return {key: str(value) if hasattr(value, "__fspath__") else value for key, value in asdict(config).items()}
+def _pass_gates(setup: Setup, task: int, progress: Progress) -> list[str]:
+    """Probe the first scene, with the cameras that the run draws, in a process that then ends."""
+    config, suite = setup.config, setup.suite
+    progress.say(f"Probing the conventions of {suite.name} task {task} (skip with --no-gates)")
+    limit = config.deadlines.build + config.deadlines.reset + config.deadlines.step
+    findings = in_fresh_process(before_run, suite.name, task, setup.cameras, seconds=limit)
+    require(findings)
+    return [str(finding) for finding in findings]
 
 
 def _spec(setup: Setup) -> WorkerSpec:
-    config, policy = setup.config, setup.policy
-    film = "" if config.video == "none" else (policy.cameras or (setup.suite.protocol.cameras[0].name,))[0]
-    privileged = isinstance(policy, PrivilegedPolicy)
+    config = setup.config
+    privileged = isinstance(setup.policy, PrivilegedPolicy)
     return WorkerSpec(
         suite=setup.suite,
-        cameras=tuple(dict.fromkeys((*policy.cameras, *([film] if film else [])))),
+        cameras=setup.cameras,
         privileged=(config.policy, tuple(config.options().items())) if privileged else None,
-        conduct=Conduct(setup.replan_every, film),
+        conduct=Conduct(setup.replan_every, setup.film),
         folder=config.folder(),
         traces=config.traces,
         videos=config.video,

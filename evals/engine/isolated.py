@@ -35,4 +35,6 @@ def in_fresh_process(function: Callable[..., Result], *arguments: object, second
                 process.kill()
             raise SimulatorError(f"{function.__name__} gave no answer in {seconds:g} s and was stopped.") from error
         except BrokenProcessPool as error:
-            raise SimulatorError(f"The process that ran {function.__name__} died; run it again to see its log.") from error
+            raise SimulatorError(
+                f"The process that ran {function.__name__} died; run it again to see its log."
+            ) from error

@@ -22,6 +22,7 @@ __all__ = [
     "GATES",
     "Finding",
     "MakeEnv",
+    "before_run",
     "check",
     "probe",
     "require",
@@ -114,6 +115,14 @@ def check(
             with closing(make_env(suite, suite.tasks[task], drawn)) as env:
                 findings += probe(env, suite, task, names)
     return findings
+
+
+def before_run(suite_name: str, task: int, cameras: tuple[str, ...]) -> list[Finding]:
+    """Run the gates of `BEFORE_RUN` on one env with the cameras of a run, in a process of their own."""
+    suite = registry.load_suite(suite_name)
+    names = [name for name in BEFORE_RUN if cameras or name not in _NEEDS_IMAGES]
+    with closing(registry.make_env(suite, suite.tasks[task], cameras)) as env:
+        return probe(env, suite, task, names)
 
 
 def run_gates(

@@ -16,7 +16,7 @@ GRIPPER_STEPS = 10
 PUSH_STEPS = 5
 PUSH_METRES = 0.05
 TURN_RADIANS = 0.5
-TOLERANCE_DEGREES = 20.0
+TOLERANCE_DEGREES = 30.0
 # How much nearer another reading of three rotation numbers has to be before it is believed. At TURN_RADIANS about all
 # axes at once, the axes that Euler angles and axis-angle mean differ by eight degrees.
 READING_DEGREES = 2.0
