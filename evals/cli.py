@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from evals.config import RunConfig, key_values
-from evals.errors import RunIncompleteError, UsageError, VlaEvalError
+from evals.errors import RunIncompleteError, UnknownNameError, UsageError, VlaEvalError
 from evals.registry import COMMANDS, POLICIES, SUITES, load_command, load_suite, names
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -35,6 +35,8 @@ def _dispatch(given: list[str]) -> int:
     builtin: dict[str, Callable[[list[str]], int]] = {"list": _list, "check": _check}
     if given and not given[0].startswith("-"):
         name, rest = given[0], given[1:]
+        if name not in builtin and name not in names(COMMANDS):
+            raise UnknownNameError("command", name, [*builtin, *names(COMMANDS)])
         return builtin[name](rest) if name in builtin else load_command(name)(rest)
     commands = ", ".join([*builtin, *names(COMMANDS)])
     config = tyro.cli(

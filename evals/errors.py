@@ -27,6 +27,16 @@ from collections.abc import Iterable
 class VlaEvalError(Exception):
     """Base of every error raised on purpose; its text names the culprit and the way out."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes as class and text, whatever the constructor takes."""
+        return _revive, (type(self), str(self))
+
+
+def _revive(kind: type[VlaEvalError], text: str) -> VlaEvalError:
+    error = kind.__new__(kind)
+    error.args = (text,)
+    return error
+
 
 class UsageError(VlaEvalError):
     """The command line or an argument is wrong."""

@@ -71,7 +71,7 @@ def test_another_configuration_is_refused_with_the_differing_fields(tmp_path):
 
 def test_a_foreign_folder_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(RunFolderError, match=r"is no run folder and is not empty \(it holds 'thesis.tex'\)"):
+    with pytest.raises(RunFolderError, match=r"is no run folder and is not empty \(it holds 'thesis\.tex'\)"):
         Recorder(tmp_path, HEADER)
     assert not (tmp_path / "run.json").exists()
 
@@ -90,5 +90,5 @@ def test_a_newer_format_is_refused(tmp_path):
 
 
 def test_a_folder_without_a_header_is_no_run(tmp_path):
-    with pytest.raises(RunFolderError, match="is no run folder: it has no run.json"):
+    with pytest.raises(RunFolderError, match=r"is no run folder: it has no run\.json"):
         read_run(tmp_path)
