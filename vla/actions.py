@@ -68,7 +68,9 @@ def unnormalize_affine(normalized: ArrayLike, statistics: ActionStatistics) -> N
     return (np.asarray(normalized, dtype=np.float64) + 1) / 2 * span + low
 
 
-def normalize_scale(actions: ArrayLike, statistics: ActionStatistics) -> NDArray[np.float64]:
+def normalize_scale(
+    actions: ArrayLike, statistics: ActionStatistics, smallest_scale: float = 0.0
+) -> NDArray[np.float64]:
     """Scales actions for motion labels: `a / max(|q01|, |q99|)`, clipped to [-1, 1]; zero stays zero.
 
     With the affine map an arm that stands still in a data set with lopsided quantiles reads as moving.
@@ -76,6 +78,8 @@ def normalize_scale(actions: ArrayLike, statistics: ActionStatistics) -> NDArray
     Args:
         actions: `[..., 7]` in the robot's units.
         statistics: Of the data set.
+        smallest_scale: Lower bound of an axis's scale, as a part of the largest one of its group (translation or
+            rotation); 0 leaves every axis its own scale.
 
     Returns:
         `[..., 7]` in [-1, 1]; the gripper's level is returned as it is; a dimension of scale 0 becomes 0.
@@ -83,6 +87,8 @@ def normalize_scale(actions: ArrayLike, statistics: ActionStatistics) -> NDArray
     array = np.asarray(actions, dtype=np.float64)
     scale = np.maximum(np.abs(statistics.q01), np.abs(statistics.q99))
     scale[GRIPPER] = 1.0
+    for group in (slice(0, 3), slice(3, 6)):
+        scale[group] = np.maximum(scale[group], smallest_scale * scale[group].max())
     scaled: NDArray[np.float64] = np.clip(array / np.where(scale > 0, scale, 1), -1, 1)
     return np.where(scale > 0, scaled, 0.0)
 

@@ -199,7 +199,7 @@ def gripper_events(level: Floats, span: int, anchor: Anchor, hold: int) -> Float
     Returns:
         `[T]`: +1 opening, -1 closing, 0 otherwise.
     """
-    opened = _without_flicker(level > _OPEN_LEVEL, hold)
+    opened = without_flicker(level > _OPEN_LEVEL, hold)
     low, high = window_bounds(len(level), span, anchor)
     return opened[high - 1].astype(np.float64) - opened[np.maximum(low - 1, 0)]
 
@@ -227,6 +227,18 @@ def displacement(deltas: Floats, low: NDArray[np.intp], high: NDArray[np.intp]) 
     return position[high] - position[low]
 
 
+def without_flicker(opened: NDArray[np.bool_], hold: int) -> NDArray[np.bool_]:
+    """Replaces runs shorter than `hold` steps by what stood before them (at the start, by the first long run)."""
+    starts = np.flatnonzero(np.diff(opened, prepend=~opened[:1]))
+    lengths = np.diff(starts, append=len(opened))
+    long = lengths >= hold
+    if not long.any():
+        return np.full_like(opened, opened[lengths.argmax()] if len(lengths) else False)
+    source = np.maximum.accumulate(np.where(long, np.arange(len(starts)), -1))
+    source[source < 0] = long.argmax()
+    return np.repeat(opened[starts[source]], lengths)
+
+
 def _norm(vectors: Floats) -> Floats:
     squares: Floats = np.einsum("ti,ti->t", vectors, vectors)
     return np.sqrt(squares)
@@ -247,15 +259,3 @@ def _sliding_minimum(values: Floats, span: int, anchor: Anchor) -> Floats:
         width *= 2
     rest = span - width
     return np.minimum(lowest[: len(lowest) - rest], lowest[rest:])
-
-
-def _without_flicker(opened: NDArray[np.bool_], hold: int) -> NDArray[np.bool_]:
-    """Replaces runs shorter than `hold` steps by what stood before them (at the start, by the first long run)."""
-    starts = np.flatnonzero(np.diff(opened, prepend=~opened[:1]))
-    lengths = np.diff(starts, append=len(opened))
-    long = lengths >= hold
-    if not long.any():
-        return np.full_like(opened, opened[lengths.argmax()] if len(lengths) else False)
-    source = np.maximum.accumulate(np.where(long, np.arange(len(starts)), -1))
-    source[source < 0] = long.argmax()
-    return np.repeat(opened[starts[source]], lengths)

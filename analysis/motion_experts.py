@@ -1,0 +1,132 @@
+"""Simulated experts: recorded actions whose intent the script that chose them knows at every step.
+
+`python -m analysis.motion_experts RUN_FOLDER ...` packs the traces of run folders into one small file, which is
+committed; the benchmark reads that file and needs no simulator.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.motion_corpus import Corpus, LabelledEpisode
+from vla.motion import all_motions, motion_index, parse, slots_from_motions
+
+EXPERTS = Path("results/reference/motion/experts.npz")
+
+
+class GripperConvention(NamedTuple):
+    """Control rate of a family of suites and the gripper command that closes its fingers; the other sign opens them."""
+
+    rate_hz: float
+    close: float
+
+
+CONVENTIONS = {"libero": GripperConvention(20.0, close=1.0), "simpler": GripperConvention(5.0, close=-1.0)}
+"""By the first word of a suite's name."""
+
+
+class TraceError(ValueError):
+    """A trace or a file of traces cannot be used; the message names it."""
+
+
+def expert_corpora(split: Literal["tuning", "test"], path: Path = EXPERTS) -> list[Corpus]:
+    """Reads one split of the packed traces, a corpus for each suite; none if nothing was packed.
+
+    Episodes alternate between the splits in the order of their identities.
+    """
+    if not path.is_file():
+        return []
+    with np.load(path) as packed:
+        suites = json.loads(str(packed["suites"]))
+        lengths, suite_of = packed["lengths"], packed["suite_of_episode"]
+        ends = np.cumsum(lengths)
+        actions = np.split(packed["actions"].astype(np.float64), ends[:-1])
+        slots = np.split(slots_from_motions([all_motions()[index] for index in packed["motions"]]), ends[:-1])
+    corpora = []
+    for number, suite in enumerate(suites):
+        chosen = np.flatnonzero(suite_of == number)[0 if split == "tuning" else 1 :: 2]
+        episodes = tuple(LabelledEpisode(actions[index], slots[index]) for index in chosen)
+        if episodes:
+            corpora.append(Corpus(suite, convention_of(suite).rate_hz, episodes))
+    return corpora
+
+
+def pack(run_folders: Iterable[Path], path: Path = EXPERTS) -> int:
+    """Packs the traces of run folders into one file.
+
+    Args:
+        run_folders: Each with `run.json`, which names the suite, and `traces/<episode>.npz` with `actions [T, 7]` in
+            the suite's convention and `intents [T]`, motion sentences.
+        path: File to write.
+
+    Returns:
+        Episodes packed.
+
+    Raises:
+        TraceError: A trace has other contents, or no folder has any.
+    """
+    traces: list[tuple[str, NDArray[np.float64], NDArray[np.intp]]] = []
+    for folder in run_folders:
+        suite = suite_of(folder)
+        traces += [(suite, *read_trace(file, suite)) for file in sorted((folder / "traces").glob("*.npz"))]
+    if not traces:
+        raise TraceError("None of the run folders has traces/*.npz; record them with the expert policy first.")
+    suites = sorted({suite for suite, _, _ in traces})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        path,
+        suites=json.dumps(suites),
+        suite_of_episode=np.array([suites.index(suite) for suite, _, _ in traces], dtype=np.int16),
+        lengths=np.array([len(actions) for _, actions, _ in traces], dtype=np.int32),
+        actions=np.concatenate([actions for _, actions, _ in traces]).astype(np.float32),
+        motions=np.concatenate([motions for _, _, motions in traces]).astype(np.int16),
+    )
+    return len(traces)
+
+
+def read_trace(file: Path, suite: str) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Reads one trace: actions `[T, 7]` with the gripper as a level (1 = open), and `[T]` motion numbers."""
+    with np.load(file) as trace:
+        missing = {"actions", "intents"} - set(trace.files)
+        if missing:
+            raise TraceError(f"{file} lacks {' and '.join(sorted(missing))}; it holds {', '.join(trace.files)}.")
+        actions = np.array(trace["actions"], dtype=np.float64)
+        intents: Sequence[str] = [str(text) for text in trace["intents"]]
+    if actions.ndim != 2 or actions.shape[1] != 7 or len(actions) != len(intents):
+        raise TraceError(f"{file}: actions {actions.shape} and {len(intents)} intents; [T, 7] and T are expected.")
+    sign = -convention_of(suite).close
+    actions[:, 6] = (1 + sign * np.clip(actions[:, 6], -1, 1)) / 2
+    return actions, motion_index(slots_from_motions([parse(text) for text in intents]))
+
+
+def suite_of(folder: Path) -> str:
+    """The suite that a run folder's run.json names."""
+    run = json.loads((folder / "run.json").read_text())
+    suite = run["suite"]
+    return str(suite["name"] if isinstance(suite, dict) else suite)
+
+
+def convention_of(suite: str) -> GripperConvention:
+    """Control rate and gripper convention of a suite."""
+    family = suite.split("_")[0]
+    if family not in CONVENTIONS:
+        raise TraceError(f"Suite {suite!r} has no gripper convention here; known are {', '.join(CONVENTIONS)}.")
+    return CONVENTIONS[family]
+
+
+def main() -> None:
+    """Packs the run folders given on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_folders", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, default=EXPERTS)
+    arguments = parser.parse_args()
+    print(f"Packed {pack(arguments.run_folders, arguments.out)} episodes into {arguments.out}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Chooses the labellers' settings on the tuning splits: `python -m analysis.motion_search` writes them to a file.
+
+Random draws, then random nudges of the best; the objective is exact-sentence accuracy, averaged over the tuning splits
+of all embodiments, and nothing else. Raw thresholds are searched on a grid, once for all and once per embodiment.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from analysis.motion_corpus import Corpus
+from analysis.motion_experts import expert_corpora
+from analysis.motion_scores import accuracy
+from analysis.motion_synthetic import TUNING_SEED, synthetic_corpora
+from vla.hmm import HmmLabeller
+from vla.labellers import AdaptiveLabeller, RawLabeller
+
+SETTINGS = Path("results/reference/motion/settings.json")
+RAW_THRESHOLDS = tuple(np.geomspace(1e-5, 3.0, 56).tolist())
+RAW_WINDOWS = (1, 2, 3, 5, 8, 12, 20)
+
+_GLANCE_EPISODES = 3
+"""A setting is looked at on this many episodes an embodiment before it is tried on all."""
+_GLANCE_SLACK = 0.01
+
+Config = TypeVar("Config", AdaptiveLabeller, HmmLabeller)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values of one field: `low` to `high`, log-uniform or, for integers, uniform."""
+
+    low: float
+    high: float
+    integer: bool = False
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Draws a value."""
+        if self.integer:
+            return int(rng.integers(int(self.low), int(self.high) + 1))
+        return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
+
+    def nudge(self, value: float, rng: np.random.Generator) -> float:
+        """Moves a value a little, inside the range."""
+        if self.integer:
+            return int(np.clip(value + rng.integers(-2, 3), self.low, self.high))
+        return float(np.clip(value * np.exp(rng.normal(0, 0.25)), self.low, self.high))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values."""
+
+    options: tuple[str, ...]
+
+    def draw(self, rng: np.random.Generator) -> str:
+        """Draws a value."""
+        return self.options[rng.integers(len(self.options))]
+
+    def nudge(self, value: str, rng: np.random.Generator) -> str:
+        """Keeps the value, mostly."""
+        return value if rng.random() < 0.8 else self.draw(rng)
+
+
+Space = Mapping[str, Range | Choice]
+
+ADAPTIVE_SPACE: Space = {
+    "base_translation": Range(0.03, 2.0),
+    "base_rotation": Range(0.03, 2.0),
+    "beta": Range(0.02, 3.0),
+    "tau": Range(0, 20, integer=True),
+    "fast": Range(1, 8, integer=True),
+    "mid": Range(1, 14, integer=True),
+    "slow": Range(1, 24, integer=True),
+    "anchor": Choice(("future", "past", "centered")),
+    "gripper_hold": Range(1, 3, integer=True),
+}
+
+HMM_SPACE: Space = {
+    "slowest": Range(0.08, 0.3),
+    "fastest": Range(0.3, 0.9),
+    "speeds": Range(1, 4, integer=True),
+    "rest_noise": Range(0.01, 0.15),
+    "own_noise": Range(0.2, 2.0),
+    "speed_noise": Range(0.05, 0.6),
+    "pace_noise": Range(0.02, 0.6),
+    "pace_span": Range(1, 25, integer=True),
+    "word_cost": Range(0.7, 6.0),
+    "speed_cost": Range(0.2, 3.0),
+    "event_steps": Range(3, 25, integer=True),
+    "smallest_scale": Range(0.02, 0.5),
+    "gripper_hold": Range(1, 3, integer=True),
+}
+
+
+def tuning_corpora() -> list[Corpus]:
+    """Tuning splits of the synthetic embodiments and, where they were recorded, of the simulated experts."""
+    return synthetic_corpora(TUNING_SEED) + expert_corpora("tuning")
+
+
+def mean_accuracy(labeller: AdaptiveLabeller | HmmLabeller | RawLabeller, corpora: Sequence[Corpus]) -> float:
+    """Exact-sentence accuracy, averaged over embodiments."""
+    return float(np.mean([accuracy(labeller, corpus) for corpus in corpora]))
+
+
+def search(start: Config, space: Space, corpora: Sequence[Corpus], budget: int, seed: int = 0) -> Config:
+    """Finds the setting with the highest mean accuracy: half the budget in draws, half in nudges of the best.
+
+    Args:
+        start: Its fields outside the space stay; it competes as well.
+        space: Fields to choose.
+        corpora: Tuning splits.
+        budget: Settings tried.
+        seed: Of the search.
+    """
+    rng = np.random.default_rng(seed)
+    glance = [replace(corpus, episodes=corpus.episodes[:_GLANCE_EPISODES]) for corpus in corpora]
+    best, highest = start, mean_accuracy(start, corpora)
+    highest_at_a_glance = mean_accuracy(start, glance)
+    for trial in range(budget):
+        if trial < budget // 2:
+            values = {name: field.draw(rng) for name, field in space.items()}
+        else:
+            chosen = [name for name in space if rng.random() < 0.35]
+            values = {name: space[name].nudge(getattr(best, name), rng) for name in chosen}
+        try:
+            candidate = replace(best, **values)  # type: ignore[arg-type]
+        except ValueError:  # windows that do not nest
+            continue
+        if mean_accuracy(candidate, glance) > highest_at_a_glance - _GLANCE_SLACK:
+            reached = mean_accuracy(candidate, corpora)
+            if reached > highest:
+                best, highest = candidate, reached
+                highest_at_a_glance = mean_accuracy(best, glance)
+    return best
+
+
+def tuned_raw(corpora: Sequence[Corpus], windows: Sequence[int] = (RawLabeller.window,)) -> RawLabeller:
+    """The raw labeller with the best threshold (and window, if several are given) for these corpora together."""
+    candidates = [RawLabeller(threshold, window) for window in windows for threshold in RAW_THRESHOLDS]
+    return max(candidates, key=lambda labeller: mean_accuracy(labeller, corpora))
+
+
+def adaptive_variants(best: AdaptiveLabeller) -> dict[str, tuple[AdaptiveLabeller, Space]]:
+    """The ablations: what is held fixed, and the space in which the rest is tuned anew."""
+    without = {name: field for name, field in ADAPTIVE_SPACE.items() if name not in ("beta", "tau")}
+    unanchored = {name: field for name, field in ADAPTIVE_SPACE.items() if name != "anchor"}
+    return {
+        "no adaptive threshold": (replace(best, beta=0.0), without),
+        "fast window alone": (replace(best, detectors=("fast",)), ADAPTIVE_SPACE),
+        "mid window alone": (replace(best, detectors=("mid",)), ADAPTIVE_SPACE),
+        "slow window alone": (replace(best, detectors=("slow",)), ADAPTIVE_SPACE),
+        "windows in the future": (replace(best, anchor="future"), unanchored),
+        "windows in the past": (replace(best, anchor="past"), unanchored),
+        "affine normalisation": (replace(best, normalization="affine"), ADAPTIVE_SPACE),
+    }
+
+
+def main() -> None:
+    """Searches all settings and writes them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--budget", type=int, default=1200, help="settings tried for each labeller")
+    parser.add_argument("--out", type=Path, default=SETTINGS)
+    arguments = parser.parse_args()
+    corpora = tuning_corpora()
+    adaptive = search(AdaptiveLabeller(), ADAPTIVE_SPACE, corpora, arguments.budget)
+    found: dict[str, object] = {"adaptive": asdict(adaptive)}
+    for name, (start, space) in adaptive_variants(adaptive).items():
+        found[name] = asdict(search(start, space, corpora, arguments.budget // 2))
+    found["hmm"] = asdict(search(HmmLabeller(), HMM_SPACE, corpora, arguments.budget))
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"Settings are in {arguments.out}; the defaults of vla.labellers and vla.hmm must equal them.")
+
+
+if __name__ == "__main__":
+    main()
