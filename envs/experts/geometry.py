@@ -42,3 +42,21 @@ def rotation_vector(rotation: FloatArray) -> FloatArray:
     if np.pi - angle < 1e-3:  # the skew part vanishes: the axis is the eigenvector of eigenvalue 1
         return np.array(np.linalg.eigh((rotation + rotation.T) / 2)[1][:, -1] * angle)
     return np.array(skew / (2 * np.sin(angle)) * angle)
+
+
+def facing(approach: FloatArray, current: FloatArray) -> FloatArray:
+    """Return the `R_world_grip` `[3, 3]` that points along `approach` with its fingers opening up and down.
+
+    Of the two, half a turn apart, it is the one that is nearer to `current` `[3, 3]`.
+    """
+    across = np.array([0.0, 0.0, 1.0]) - approach[2] * approach
+    across /= np.linalg.norm(across)
+    turned = [np.column_stack([f, np.cross(approach, f), approach]) for f in (across, -across)]
+    return min(turned, key=lambda rotation: float(np.linalg.norm(rotation_vector(rotation @ current.T))))
+
+
+def about(axis: FloatArray, angle: float) -> FloatArray:
+    """Return the rotation `[3, 3]` by an angle in radians about a unit vector `[3]`."""
+    x, y, z = axis
+    skew = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.array(np.eye(3) + np.sin(angle) * skew + (1 - np.cos(angle)) * skew @ skew)

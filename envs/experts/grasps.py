@@ -26,20 +26,28 @@ class Grasp(NamedTuple):
     cost: float
 
 
-def best_grasp(scene: Scene, name: str, tried: Sequence[Grasp] = ()) -> Grasp:
+def best_grasp(scene: Scene, name: str, tried: Sequence[Grasp] = (), move: FloatArray | None = None) -> Grasp:
     """Return the grasp of a thing that keeps clear of the others, is within reach and was not tried before.
+
+    Args:
+        scene: the scene.
+        name: the thing.
+        tried: grasps that did not hold.
+        move: displacement `[3]`, metres, to where the thing will be put; there, too, the hand must not touch anything.
 
     Raises:
         UsageError: nothing of the thing fits between the fingers.
     """
     points = scene.points(name)
+    bottom = points[:, 2].min() + 0.004  # whatever it stands on does not count
     others = scene.obstacles((name,))
-    others = others[others[:, 2] > points[:, 2].min() + 0.004]  # whatever it stands on does not count
+    others_then = others - (np.zeros(3) if move is None else move)
+    near = [others[others[:, 2] > bottom], others_then[others_then[:, 2] > bottom]]
     grasps = list(_span_grasps(points)) if not any(word in name for word in _HOLLOW) else []
     grasps = grasps or list(_rim_grasps(points, scene.position(name)))
     if not grasps:
         raise UsageError(f"The LIBERO expert finds no grasp for {name!r}: it is wider than {_WIDEST} m all over.")
-    return max(grasps, key=lambda grasp: _score(scene, grasp, others, tried))
+    return max(grasps, key=lambda grasp: _score(scene, grasp, near, tried))
 
 
 def _rim_grasps(points: FloatArray, centre: FloatArray) -> Iterator[Grasp]:
@@ -69,8 +77,8 @@ def _span_grasps(points: FloatArray) -> Iterator[Grasp]:
             yield Grasp(np.array([x, y, height]), float(yaw), float(width + 0.012 * abs(yaw)))
 
 
-def _score(scene: Scene, grasp: Grasp, others: FloatArray, tried: Sequence[Grasp]) -> float:
-    gap = _clearance(grasp, others)
+def _score(scene: Scene, grasp: Grasp, near: Sequence[FloatArray], tried: Sequence[Grasp]) -> float:
+    gap = min(_clearance(grasp, others) for others in near)
     repeated = sum(
         abs(grasp.yaw - other.yaw) < 0.1 and np.linalg.norm(grasp.position[:2] - other.position[:2]) < 0.04
         for other in tried

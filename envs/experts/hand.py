@@ -121,9 +121,9 @@ class Hand:
             tolerance: distance in metres that counts as arrived.
         """
         start = self.scene.grip_position
-        height = max(target[2], self._clear_height(start, target, ignoring) + hanging + 0.02)
+        height = max(target[2], self._clear_height(start, target, ignoring) + hanging + 0.03)
         if height > start[2] + 0.02:
-            yield from self.goto(np.array([start[0], start[1], height]), 0.03, steps=40, turned=9.0)
+            yield from self.goto(np.array([start[0], start[1], height]), 0.02, steps=40, turned=9.0)
         if height > target[2] + 0.03 or height < start[2] - 0.05:
             yield from self.goto(np.array([target[0], target[1], height]), 0.025, steps=80)
         yield from self.goto(target, tolerance)

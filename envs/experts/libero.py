@@ -7,6 +7,8 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from envs.experts.articulation import pull, turn
+from envs.experts.drawers import put_in_drawer
 from envs.experts.geometry import rotation_vector
 from envs.experts.hand import Command, Commands, Hand
 from envs.experts.intent import sentence, signs
@@ -19,6 +21,7 @@ from evals.types import ActionChunk, ActionSpace, Episode, FloatArray, Observati
 _ATTEMPTS = 2  # rounds over the goals
 _TURN_CAP = 0.6
 _TURN_TOLERANCE = 0.1  # radians left that are not worth a word
+_KNOB_ON = 0.8  # radians; LIBERO calls a stove on from 0.5
 _NOISE_MEMORY = 0.7  # correlation of path noise between control steps
 
 
@@ -165,4 +168,10 @@ def _skill(hand: Hand, goal: Goal) -> Commands | None:
         return pick_and_place(hand, thing, on_region(goal.arguments[1]))
     if goal.predicate == "in" and "basket" in goal.arguments[1]:
         return pick_and_place(hand, thing, inside(scene.region_parent(goal.arguments[1]) or ""))
+    if goal.predicate == "in" and scene.is_drawer(goal.arguments[1]):
+        return put_in_drawer(hand, thing, goal.arguments[1])
+    if goal.predicate == "open" and scene.is_region(thing):
+        return pull(hand, thing)
+    if goal.predicate == "turnon":
+        return turn(hand, thing, _KNOB_ON)
     return None

@@ -84,6 +84,11 @@ class Scene:
         """Whether the name is that of a region (a site of a thing or of the table)."""
         return name in self._env.object_sites_dict
 
+    def is_drawer(self, name: str) -> bool:
+        """Whether the name is that of a region that runs on rails."""
+        region = self._env.object_sites_dict.get(name)
+        return region is not None and bool(region.joints)
+
     def region_parent(self, name: str) -> str | None:
         """Return the thing that a region belongs to, or None where it belongs to the table or floor."""
         parent = str(self._env.object_sites_dict[name].parent_name)

@@ -18,12 +18,12 @@ Spot = Callable[[Scene, str], FloatArray]
 _LIFT = np.array([0.0, 0.0, 0.08])
 
 
-def pick(hand: Hand, thing: str, attempts: int = 4) -> Generator[Command, None, bool]:
-    """Take hold of a thing from above and lift it; return whether it came along."""
+def pick(hand: Hand, thing: str, spot: Spot, attempts: int = 4) -> Generator[Command, None, bool]:
+    """Take hold of a thing, so that it can be put on a spot, and lift it; return whether it came along."""
     scene = hand.scene
     tried: list[Grasp] = []
     for _ in range(attempts):
-        grasp = best_grasp(scene, thing, tried)
+        grasp = best_grasp(scene, thing, tried, spot(scene, thing) - scene.position(thing))
         tried.append(grasp)
         hand.rotation = down(grasp.yaw)
         hand.closed = False
@@ -59,7 +59,7 @@ def place(hand: Hand, thing: str, spot: Spot) -> Generator[Command, None, bool]:
 def pick_and_place(hand: Hand, thing: str, spot: Spot) -> Commands:
     """Put a thing on a spot, once more if it is dropped on the way."""
     for _ in range(2):
-        held = yield from pick(hand, thing)
+        held = yield from pick(hand, thing, spot)
         if not held or (yield from place(hand, thing, spot)):
             return
 
@@ -70,7 +70,7 @@ def on_thing(support: str) -> Spot:
     def spot(scene: Scene, thing: str) -> FloatArray:
         middle = scene.position(support)
         top = middle[2] + 0.003 if support.startswith("plate") else scene.points(support)[:, 2].max()
-        return np.array([middle[0], middle[1], top + 0.005 + _height_above_bottom(scene, thing)])
+        return np.array([middle[0], middle[1], top + 0.005 + height_above_bottom(scene, thing)])
 
     return spot
 
@@ -85,7 +85,7 @@ def on_region(region: str) -> Spot:
             points = scene.points(parent)
             near = points[np.linalg.norm(points[:, :2] - [x, y], axis=1) < 0.05]
             height = near[:, 2].max() if len(near) else height
-        return np.array([x, y, height + 0.008 + _height_above_bottom(scene, thing)])
+        return np.array([x, y, height + 0.008 + height_above_bottom(scene, thing)])
 
     return spot
 
@@ -97,11 +97,11 @@ def inside(container: str) -> Spot:
         x, y, _ = scene.position(container)
         heights = scene.points(container)[:, 2]
         bottom = max(heights.max() - 0.10, heights.min() + 0.03)
-        return np.array([x, y, bottom + _height_above_bottom(scene, thing)])
+        return np.array([x, y, bottom + height_above_bottom(scene, thing)])
 
     return spot
 
 
-def _height_above_bottom(scene: Scene, thing: str) -> float:
+def height_above_bottom(scene: Scene, thing: str) -> float:
     """Return how far a thing's position lies above its lowest point, metres."""
     return max(0.0, float(scene.position(thing)[2] - scene.points(thing)[:, 2].min()))
