@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 
@@ -169,7 +168,7 @@ class LiberoEnv:
             ]
         )
         started = time.perf_counter()
-        self._images = MappingProxyType({camera.name: self._draw(camera) for camera in self._cameras})
+        self._images = {camera.name: self._draw(camera) for camera in self._cameras}
         self._render_seconds = time.perf_counter() - started
 
     def _draw(self, camera: Camera) -> Image:
