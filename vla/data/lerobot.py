@@ -93,16 +93,19 @@ def _open(root: Path, layout: Layout | None) -> tuple[_Dataset, list[_Entry]]:
         )
     features: Mapping[str, Mapping[str, Any]] = info["features"]
     layout = layout or _declared_layout(root, features)
-    columns = {name: _column_name(name, features, root) for name in (*layout.inputs, *layout.state)}
-    if INTENT in features:
-        columns[INTENT] = INTENT
+    columns = {name: _column_of(name, features) for name in (*layout.inputs, *layout.state, INTENT)}
+    for name in layout.inputs:
+        if not columns[name]:
+            raise DataError(
+                Where(root / "meta/info.json", field=name), f"is no feature; the dataset holds {', '.join(features)}."
+            )
     cameras = {
         key: str(feature["dtype"])
         for key, feature in features.items()
         if feature["dtype"] in ("image", "video") and not (feature.get("info") or {}).get("is_depth_map")
     }
     tasks, entries = (_version_3 if version == "v3.0" else _version_2)(root, info, cameras)
-    return _Dataset(root, info, tasks, layout, columns, cameras), entries
+    return _Dataset(root, info, tasks, layout, {n: c for n, c in columns.items() if c}, cameras), entries
 
 
 def _declared_layout(root: Path, features: Mapping[str, Mapping[str, Any]]) -> Layout:
@@ -113,14 +116,10 @@ def _declared_layout(root: Path, features: Mapping[str, Mapping[str, Any]]) -> L
     return layout_named(root.name, root)
 
 
-def _column_name(name: str, features: Mapping[str, Any], root: Path) -> str:
-    candidates: tuple[str, ...] = (*_ALIASES.get(name, ()), name.replace("/", "."))
-    found = [candidate for candidate in candidates if candidate in features]
-    if found:
-        return found[0]
-    raise DataError(
-        Where(root / "meta/info.json", field=candidates[0]), f"is no feature; it holds {', '.join(features)}."
-    )
+def _column_of(name: str, features: Mapping[str, Any]) -> str:
+    """Returns the column that holds a feature of a layout, or ""."""
+    candidates = (*_ALIASES.get(name, ()), name.replace("/", "."))
+    return next((candidate for candidate in candidates if candidate in features), "")
 
 
 def _version_2(root: Path, info: Mapping[str, Any], cameras: Mapping[str, str]) -> tuple[dict[int, str], list[_Entry]]:
@@ -187,11 +186,13 @@ def _episode(dataset: _Dataset, entry: _Entry, table: pa.Table, rows: NDArray[np
     where = Where(entry.data, name)
     if len(rows) != entry.length or not entry.length:
         raise DataError(where, f"has {len(rows)} rows; meta/ says {entry.length}, and an episode needs at least one.")
-    steps = {
-        key: _numbers(table, dataset.columns[key])[rows].astype(np.float32) for key in (*layout.inputs, *layout.state)
-    }
+    held = [key for key in (*layout.inputs, *layout.state) if key in dataset.columns]
+    steps = {key: _numbers(table, dataset.columns[key])[rows].astype(np.float32) for key in held}
     kept = rows[layout.keep]
-    state = [np.zeros((len(rows), 0), np.float32), *(steps[key].reshape(len(rows), -1) for key in layout.state)]
+    state = [
+        np.zeros((len(rows), 0), np.float32),
+        *(steps[key].reshape(len(rows), -1) for key in layout.state if key in steps),
+    ]
     texts = table.column(INTENT).take(kept).to_pylist() if INTENT in dataset.columns else ()
     task = int(_numbers(table, "task_index")[rows[0]])
     return checked(
