@@ -17,6 +17,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "train": Command("train the model on demonstrations", "vla.train:main"),
     "stats": Command("statistics and a text card of a dataset", "vla.data.card:main"),
 }
 

@@ -1,13 +1,11 @@
 """The model as data: what a checkpoint's `config.json` holds."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from vla.errors import CheckpointError, ModelError
 
-Resampling = Literal["lanczos", "bicubic", "bilinear"]
 ImagePosition = Literal["before_question", "after_question"]
 
 SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
@@ -79,9 +77,9 @@ class ModelConfig:
         name: Of the preset it came from.
         towers: Their patch features are concatenated by channel; grids must agree.
         language: The language model.
-        image_size: Side that images are resized to, pixels.
-        resampling: Filter of that resize.
-        cameras: Camera names, in the order in which their tokens stand. The paper uses one third-person view.
+        image_size: Side that images are resized to, pixels (`vla.data.frames.resize`).
+        cameras: What the views show, in the order in which their tokens stand; datasets and suites name their own cameras.
+            The paper uses one third-person view.
         pool: Patches merged per side before projection, channels stacked (1 = none, as the paper).
         projector_width: Hidden width of the projector; None is four times the feature width, as Prismatic's fused one.
         state_size: Numbers of proprioceptive state that become one more token; 0 = none, as the paper.
@@ -95,8 +93,7 @@ class ModelConfig:
     towers: tuple[TowerConfig, ...]
     language: LanguageConfig
     image_size: int = 224
-    resampling: Resampling = "lanczos"
-    cameras: tuple[str, ...] = ("agentview",)
+    cameras: tuple[str, ...] = ("third_person",)
     pool: int = 1
     projector_width: int | None = None
     state_size: int = 0
@@ -132,30 +129,30 @@ class ModelConfig:
         """Channels that enter the projector."""
         return sum(tower.width for tower in self.towers) * self.pool**2
 
-    def to_json(self) -> str:
-        """Writes the configuration as JSON; `from_json` is the inverse."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON data; `from_json` is the inverse."""
+        return asdict(self)
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> "ModelConfig":
-        """Reads what `to_json` wrote.
+    def from_json(cls, data: Mapping[str, Any], where: str) -> "ModelConfig":
+        """Builds a configuration from `to_json` data.
 
         Args:
-            text: JSON.
+            data: Parsed JSON.
             where: File that error messages name.
 
         Raises:
-            CheckpointError: Not JSON, or with missing or unknown fields.
+            CheckpointError: Fields are missing, unknown or of another type.
         """
         try:
-            data = json.loads(text)
-            data["towers"] = tuple(_tower(tower) for tower in data["towers"])
-            data["language"] = LanguageConfig(**data["language"])
-            data["cameras"] = tuple(data["cameras"])
-            return cls(**data)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            fields = dict(data)
+            fields["towers"] = tuple(_tower(tower) for tower in fields["towers"])
+            fields["language"] = LanguageConfig(**fields["language"])
+            fields["cameras"] = tuple(fields["cameras"])
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
             raise CheckpointError(f"{where} is no configuration of this model: {error}.") from error
 
 
-def _tower(data: dict[str, Any]) -> TowerConfig:
+def _tower(data: Mapping[str, Any]) -> TowerConfig:
     return TowerConfig(**{**data, "mean": tuple(data["mean"]), "std": tuple(data["std"])})

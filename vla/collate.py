@@ -1,0 +1,79 @@
+"""Samples of a mixture to training batches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vla.actions import normalize_affine
+from vla.data.mixture import Sample
+from vla.features import stacked_features
+from vla.model import Batch
+from vla.prompt import Prompter, TokenSequence
+from vla.statistics import ActionStatistics
+
+Target = Literal["motion", "action", "motion_action"]
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Writes the sequences of samples and pads them; picklable, for loader workers.
+
+    Attributes:
+        prompter: Of the model.
+        statistics: By dataset, to normalise actions.
+        target: What the model learns to say.
+    """
+
+    prompter: Prompter
+    statistics: Mapping[str, ActionStatistics]
+    target: Target
+
+    def __call__(self, samples: Sequence[Sample]) -> tuple[Batch, list[str]]:
+        """Returns the batch on the CPU and, for error messages, the place of each row."""
+        sequences = [self._sequence(sample) for sample in samples]
+        features = stacked_features(samples)
+        images = None
+        if features is None:
+            images = torch.from_numpy(np.stack([np.stack(sample.images) for sample in samples]))
+        state = None
+        if self.prompter.config.state_size:
+            state = torch.from_numpy(np.stack([sample.state for sample in samples]).astype(np.float32))
+        places = [f"{sample.dataset}, {sample.episode}, step {sample.step}" for sample in samples]
+        return padded(sequences, images, features, state), places
+
+    def _sequence(self, sample: Sample) -> TokenSequence:
+        actions = None
+        if self.target != "motion":
+            normalized = normalize_affine(sample.actions, self.statistics[sample.dataset])
+            actions = self.prompter.actions.encode(normalized).ravel().tolist()
+        return self.prompter.sequence(sample.instruction, sample.motion if self.target != "action" else None, actions)
+
+
+def padded(
+    sequences: Sequence[TokenSequence],
+    images: torch.Tensor | None = None,
+    features: torch.Tensor | None = None,
+    state: torch.Tensor | None = None,
+) -> Batch:
+    """Pads sequences on the right to the longest."""
+    width = max(len(sequence.token_ids) for sequence in sequences)
+    return Batch(
+        token_ids=torch.from_numpy(_stacked([sequence.token_ids for sequence in sequences], width)),
+        kinds=torch.from_numpy(_stacked([sequence.kinds for sequence in sequences], width)),
+        observation=torch.from_numpy(_stacked([sequence.observation for sequence in sequences], width)),
+        lengths=torch.tensor([len(sequence.token_ids) for sequence in sequences]),
+        images=images,
+        features=features,
+        state=state,
+    )
+
+
+def _stacked(rows: Sequence[NDArray[np.generic]], width: int) -> NDArray[np.generic]:
+    stacked = np.zeros((len(rows), width), dtype=rows[0].dtype)
+    for filled, row in zip(stacked, rows, strict=True):
+        filled[: len(row)] = row
+    return stacked

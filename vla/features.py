@@ -1,0 +1,120 @@
+"""Features of frozen towers, computed once and kept on disk."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vla.data.frames import resize
+from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
+from vla.errors import TrainingError
+from vla.labellers import Labeller
+from vla.model import MotionVLA
+from vla.weights import fingerprint
+
+Features = NDArray[np.float16]
+_BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSample(Sample):
+    """A sample with `[N, D]` features in place of its images."""
+
+    features: Features
+
+
+class FeatureMixture(Mixture):
+    """A mixture that reads stored features and decodes no image.
+
+    Args:
+        sources: As the mixture of images has them.
+        labeller: Likewise.
+        config: Likewise; samples come in the same order.
+        stored: `[steps, N, D]` of every source, from `feature_files`.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], labeller: Labeller | None, config: MixtureConfig, stored: Sequence[Path]
+    ) -> None:
+        blind = [Source(s.episodes, s.statistics, (), s.weight, s.axes) for s in sources]
+        super().__init__(blind, labeller, config)
+        self._stored = tuple(stored)
+        self._opened: dict[int, Features] = {}
+        self._firsts = [np.cumsum([0, *map(len, source.episodes)]) for source in blind]
+
+    def __getitem__(self, position: int) -> FeatureSample:
+        """Reads sample `position` with its features."""
+        place = self.place(position)
+        first = self._firsts[place.source][place.episode]
+        if place.source not in self._opened:
+            self._opened[place.source] = np.load(self._stored[place.source], mmap_mode="r")
+        features = np.array(self._opened[place.source][first + place.step])
+        return FeatureSample(**vars(super().__getitem__(position)), features=features)
+
+
+def feature_files(model: MotionVLA, sources: Sequence[Source], folder: Path) -> list[Path]:
+    """Computes the features of every step of every source, unless `folder` holds them.
+
+    Args:
+        model: Whose towers are all frozen, on the device to compute on.
+        sources: With the cameras that the model sees.
+        folder: Where files lie; their names carry a hash of towers, images and data.
+
+    Raises:
+        TrainingError: A tower is not frozen.
+    """
+    trained = [tower.name for tower in model.config.towers if not tower.frozen]
+    if trained:
+        raise TrainingError(f"--cache keeps features of frozen towers, and {', '.join(trained)} is trained.")
+    towers = fingerprint(model.towers.state_dict().items())
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_feature_file(model, source, towers, folder) for source in sources]
+
+
+def _feature_file(model: MotionVLA, source: Source, towers: str, folder: Path) -> Path:
+    told = (
+        towers,
+        model.config.image_size,
+        model.config.pool,
+        source.cameras,
+        [(str(e.where), len(e), e.actions.tobytes()) for e in source.episodes],
+    )
+    path = folder / f"{source.name}-{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}.npy"
+    if path.exists():
+        return path
+    partial = path.with_suffix(".partial")
+    steps = sum(len(episode) for episode in source.episodes)
+    shape = (steps, model.config.image_tokens, model.config.feature_width)
+    stored = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+    first = 0
+    for images in _batches(source, model.config.image_size):
+        with torch.inference_mode():
+            computed = model.features(torch.from_numpy(images).to(model.projector[0].weight.device))
+        stored[first : first + len(images)] = computed.to("cpu", torch.float16).numpy()
+        first += len(images)
+    stored.flush()
+    partial.replace(path)
+    return path
+
+
+def _batches(source: Source, size: int) -> Iterator[NDArray[np.uint8]]:
+    """Yields images `[B, C, size, size, 3]` of all steps in order."""
+    batch: list[NDArray[np.uint8]] = []
+    for episode in source.episodes:
+        for step in range(len(episode)):
+            batch.append(np.stack([resize(episode.cameras[name][step], size) for name in source.cameras]))
+            if len(batch) == _BATCH:
+                yield np.stack(batch)
+                batch = []
+    if batch:
+        yield np.stack(batch)
+
+
+def stacked_features(samples: Sequence[Sample]) -> torch.Tensor | None:
+    """Stacks the features of samples that carry them, `[B, N, D]` float16; None where they carry images."""
+    features = [sample.features for sample in samples if isinstance(sample, FeatureSample)]
+    return torch.from_numpy(np.stack(features)) if features else None

@@ -1,0 +1,150 @@
+"""What `vla-train train` can be told, and what is refused before anything is loaded."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from vla.data.read import ReadOptions
+from vla.errors import TrainingError
+
+TrainStage = Literal["motion", "action", "finetune"]
+MotionLabels = Literal["adaptive", "raw", "none"]
+Precision = Literal["float32", "float16", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How weights are changed. The paper: AdamW at 2e-5, batch 2048 for pretraining and 512 for fine-tuning.
+
+    Attributes:
+        lr: Highest learning rate.
+        schedule: "cosine" falls to 0 at the last step.
+        warmup: Steps in which the learning rate rises from 0.
+        weight_decay: Of matrices; vectors are spared.
+        clip: Largest norm of the gradient.
+        batch_size: Samples a step, over all processes.
+        micro_batch: Samples that one process runs at once; the rest is accumulated.
+    """
+
+    lr: float = 2e-5
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = 0
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    batch_size: int = 512
+    micro_batch: int = 16
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What to build when training does not go on from a checkpoint.
+
+    Attributes:
+        preset: Size: 0.5b, 1.5b, 3b (the paper's), mini, tiny, or nano (tests).
+        pretrained: Load the published weights of the towers and the language model.
+        tokenizer: Instead of the preset's: a hub id or a folder.
+        image_size: Instead of the preset's, pixels.
+        views: Cameras that the model sees, what each shows.
+        state_size: Numbers of proprioceptive state that it reads; 0 = none, as the paper.
+        chunk: Actions that it predicts at once; 1 in the paper.
+        freeze_towers: Leave the vision towers as published.
+    """
+
+    preset: str = "tiny"
+    pretrained: bool = True
+    tokenizer: str | None = None
+    image_size: int | None = None
+    views: tuple[str, ...] = ("third_person",)
+    state_size: int = 0
+    chunk: int = 1
+    freeze_towers: bool = False
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train the model on demonstrations: pretraining on motion, or fine-tuning on motion and actions.
+
+    The same command goes on where it was stopped, with the losses it would have had.
+
+    Attributes:
+        data: Folders of datasets: LeRobot, RLDS (TFDS) or LIBERO HDF5.
+        out: Folder for the checkpoint, the metrics and the state to go on from.
+        stage: "motion" is the paper's pretraining, "action" the ablation's pretraining on actions alone, "finetune" the
+            second stage.
+        motion: Which labels the motion sentences are; "none" leaves the motion turn out.
+        init: "scratch" (pretrained towers and language model), a checkpoint folder, or a Prismatic .pt file.
+        model: What to build, unless `init` is a checkpoint folder.
+        optim: How weights are changed.
+        read: How to read the data.
+        steps: Optimizer steps.
+        weights: How often a step of each dataset is seen, relative to the others; one number a folder.
+        cameras: The datasets' names of the model's views; by default each dataset's first ones.
+        cache: Folder in which features of frozen towers are kept, so that images are seen once.
+        shift: Augmentation: images are shifted by up to this many pixels, edges repeated.
+        seed: Of the shuffle, the augmentation and random weights.
+        workers: Processes that read ahead, for each training process.
+        device: "auto" takes a GPU where there is one.
+        gradient_checkpointing: Trade time for memory.
+        save_every: Steps between states; what follows the last one is lost when the process is killed.
+        log_every: Steps between lines of metrics.
+        save_dtype: In which the checkpoint's weights are stored.
+        report: Also send metrics to this service.
+    """
+
+    data: tuple[Path, ...]
+    out: Path
+    stage: TrainStage = "finetune"
+    motion: MotionLabels = "adaptive"
+    init: str = "scratch"
+    model: ModelOptions = field(default_factory=ModelOptions)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    read: Annotated[ReadOptions, tyro.conf.arg(name="")] = field(default_factory=ReadOptions)
+    steps: int = 10_000
+    weights: tuple[float, ...] = ()
+    cameras: tuple[str, ...] = ()
+    cache: Path | None = None
+    shift: int = 0
+    seed: int = 0
+    workers: int = 0
+    device: Literal["auto", "cpu"] = "auto"
+    gradient_checkpointing: bool = False
+    save_every: int = 500
+    log_every: int = 1
+    save_dtype: Precision = "float32"
+    report: Literal["none", "wandb", "trackio"] = "none"
+
+    def __post_init__(self) -> None:
+        """Refuses combinations that mean nothing."""
+        if not self.data:
+            raise TrainingError("--data names no dataset folder.")
+        if self.weights and len(self.weights) != len(self.data):
+            raise TrainingError(f"--weights has {len(self.weights)} numbers for {len(self.data)} folders of --data.")
+        if self.stage == "motion" and self.motion == "none":
+            raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
+        if self.cache and self.shift:
+            raise TrainingError("--cache keeps features of the images as they are: --shift cannot change them.")
+        if self.optim.batch_size < 1 or self.optim.micro_batch < 1 or self.steps < 1:
+            raise TrainingError("--steps, --optim.batch-size and --optim.micro-batch must be at least 1.")
+
+    @property
+    def says_motion(self) -> bool:
+        """Whether the model that comes out says a motion sentence."""
+        return self.stage != "action" and self.motion != "none"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON data."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+MAY_CHANGE = {"workers", "save_every", "log_every", "report", "device", "cache", "gradient_checkpointing"}
+"""Fields that a run which goes on may have otherwise: they do not decide what is learned."""
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,111 @@
+"""From dataset folders to the samples of a training run."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from vla.config import ModelConfig
+from vla.data.episode import Episode
+from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
+from vla.data.read import read_episodes
+from vla.errors import TrainingError
+from vla.labellers import AdaptiveLabeller, Labeller, RawLabeller
+from vla.statistics import ActionStatistics, statistics_of
+from vla.train_config import MotionLabels, TrainConfig
+
+
+def read_sources(config: TrainConfig) -> tuple[Source, ...]:
+    """Reads every episode of every dataset (places, not pixels) and computes the action statistics.
+
+    Raises:
+        DataError: A dataset cannot be read.
+        TrainingError: Two folders hold data sets of one name, or a folder holds no episode.
+    """
+    weights = config.weights or (1.0,) * len(config.data)
+    sources = []
+    for folder, weight in zip(config.data, weights, strict=True):
+        episodes = list(read_episodes(folder, config.read))
+        if not episodes:
+            raise TrainingError(f"{folder} holds no episode.")
+        name = episodes[0].dataset
+        if any(source.name == name for source in sources):
+            raise TrainingError(f"Two folders of --data hold the data set {name!r}; merge them.")
+        statistics = statistics_of(name, [episode.actions for episode in episodes])
+        sources.append(Source(episodes, statistics, (), weight))
+    return tuple(sources)
+
+
+def with_cameras(sources: Sequence[Source], views: int, cameras: tuple[str, ...]) -> tuple[Source, ...]:
+    """Returns the sources with the cameras that the model's views stand for; by default each dataset's first ones."""
+    seen = []
+    for source in sources:
+        names = cameras or tuple(source.episodes[0].cameras)[:views]
+        if len(names) != views:
+            raise TrainingError(
+                f"The model has {views} views; dataset {source.name!r} has the cameras "
+                f"{list(source.episodes[0].cameras)} and --cameras names {list(cameras)}."
+            )
+        seen.append(Source(source.episodes, source.statistics, names, source.weight, source.axes))
+    return tuple(seen)
+
+
+def make_mixture(config: TrainConfig, model: ModelConfig, sources: Sequence[Source]) -> Mixture:
+    """Makes the endless sequence of samples that the run sees."""
+    options = MixtureConfig(seed=config.seed, image_size=model.image_size, chunk=model.chunk)
+    _check_state(model, sources)
+    if config.shift:
+        return ShiftedMixture(sources, labeller_of(config.motion), options, config.shift)
+    return Mixture(sources, labeller_of(config.motion), options)
+
+
+def labeller_of(motion: MotionLabels) -> Labeller | None:
+    """Returns the labeller of that name."""
+    return {"adaptive": AdaptiveLabeller(), "raw": RawLabeller(), "none": None}[motion]
+
+
+def statistics_by_name(sources: Sequence[Source]) -> Mapping[str, ActionStatistics]:
+    """Returns the action statistics of every source by its name."""
+    return {source.name: source.statistics for source in sources}
+
+
+def instructions_of(sources: Sequence[Source]) -> list[str]:
+    """Returns every instruction once, sorted."""
+    return sorted({episode.instruction for source in sources for episode in source.episodes})
+
+
+class ShiftedMixture(Mixture):
+    """A mixture whose images are shifted at random, differently each time a step is seen."""
+
+    def __init__(
+        self, sources: Sequence[Source], labeller: Labeller | None, config: MixtureConfig, pixels: int
+    ) -> None:
+        super().__init__(sources, labeller, config)
+        self._pixels = pixels
+
+    def __getitem__(self, position: int) -> Sample:
+        """Reads a sample; its shift is a function of seed and position."""
+        sample = super().__getitem__(position)
+        generator = np.random.default_rng([self.config.seed, position, self._pixels])
+        images = tuple(_shifted(image, generator.integers(-self._pixels, self._pixels + 1, 2)) for image in sample.images)
+        return Sample(**{**vars(sample), "images": images})
+
+
+def _shifted(image: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Shifts `[H, W, 3]` by `(dy, dx)` pixels, repeating the edge."""
+    height, width = image.shape[:2]
+    rows = np.clip(np.arange(height) + offset[0], 0, height - 1)
+    columns = np.clip(np.arange(width) + offset[1], 0, width - 1)
+    return image[rows[:, None], columns]
+
+
+def _check_state(model: ModelConfig, sources: Sequence[Source]) -> None:
+    for source in sources:
+        size = source.episodes[0].state.shape[1]
+        if model.state_size and size != model.state_size:
+            raise TrainingError(f"The model reads {model.state_size} numbers of state; dataset {source.name!r} has {size}.")
+
+
+def episode_count(sources: Sequence[Source]) -> tuple[int, int]:
+    """Returns the numbers of episodes and of steps."""
+    episodes: list[Episode] = [episode for source in sources for episode in source.episodes]
+    return len(episodes), sum(map(len, episodes))
