@@ -49,10 +49,16 @@ class ControlLoop:
 
     def begin(self) -> None:
         """Start an episode: to be called when the scene has been reset and its initial state set."""
-        self._data = self._env.sim.data._data
+        self._data = data = self._env.sim.data._data
         self._robot = self._env.robots[0]
         self._controller = self._robot.controller
-        self._site = self._env.sim.model.site_name2id(self._controller.eef_name)
+        self._site = site = self._env.sim.model.site_name2id(self._controller.eef_name)
+        # Views into MuJoCo's arrays and buffers to write into: looking them up costs as much as the mathematics.
+        self._site_position, self._site_matrix = data.site_xpos[site], data.site_xmat[site].reshape([3, 3])
+        self._qpos, self._qvel, self._packed_mass, self._ctrl = data.qpos, data.qvel, data.qM, data.ctrl
+        freedom = self._model.nv
+        self._jacobian_position, self._jacobian_rotation = np.zeros((3, freedom)), np.zeros((3, freedom))
+        self._mass = np.zeros((freedom, freedom))
         self._torque_low, self._torque_high = self._robot.torque_limits
         self._arm = self._robot._ref_joint_actuator_indexes
         self._fingers = self._robot._ref_joint_gripper_actuator_indexes
@@ -82,9 +88,9 @@ class ControlLoop:
             if substep == 0:
                 self._controller.set_goal(action[:6])
             torques = self._controller.run_controller()
-            self._data.ctrl[self._arm] = np.clip(torques, self._torque_low, self._torque_high)
+            self._ctrl[self._arm] = np.clip(torques, self._torque_low, self._torque_high)
             fingers = self._robot.gripper.format_action(action[6:])
-            self._data.ctrl[self._fingers] = self._finger_bias + self._finger_weight * fingers
+            self._ctrl[self._fingers] = self._finger_bias + self._finger_weight * fingers
             self._mujoco.mj_step2(self._model, self._data)
             self._clock.update(timestep=self._env.model_timestep, obs_cache={})
 
@@ -106,19 +112,18 @@ class ControlLoop:
 
     def _refresh(self) -> None:
         """Do what `Controller.update` does, without its `mj_forward` and with each Jacobian computed once."""
-        controller, model, data = self._controller, self._model, self._data
-        controller.ee_pos = np.array(data.site_xpos[self._site])
-        controller.ee_ori_mat = np.array(data.site_xmat[self._site].reshape([3, 3]))
-        jacobian_position, jacobian_rotation = np.zeros((3, model.nv)), np.zeros((3, model.nv))
-        self._mujoco.mj_jacSite(model, data, jacobian_position, jacobian_rotation, self._site)
-        controller.ee_pos_vel = np.dot(jacobian_position, data.qvel)
-        controller.ee_ori_vel = np.dot(jacobian_rotation, data.qvel)
-        controller.joint_pos = np.array(data.qpos[controller.qpos_index])
-        controller.joint_vel = np.array(data.qvel[controller.qvel_index])
-        controller.J_pos = np.array(jacobian_position[:, controller.qvel_index])
-        controller.J_ori = np.array(jacobian_rotation[:, controller.qvel_index])
+        controller, position, rotation = self._controller, self._jacobian_position, self._jacobian_rotation
+        controller.ee_pos = np.array(self._site_position)
+        controller.ee_ori_mat = np.array(self._site_matrix)
+        self._mujoco.mj_jacSite(self._model, self._data, position, rotation, self._site)
+        controller.ee_pos_vel = np.dot(position, self._qvel)
+        controller.ee_ori_vel = np.dot(rotation, self._qvel)
+        controller.joint_pos = self._qpos[controller.qpos_index]
+        controller.joint_vel = self._qvel[controller.qvel_index]
+        # The layouts in memory are upstream's too: the last bits of a matrix product depend on them.
+        controller.J_pos = np.array(position[:, controller.qvel_index])
+        controller.J_ori = np.array(rotation[:, controller.qvel_index])
         controller.J_full = np.array(np.vstack([controller.J_pos, controller.J_ori]))
-        mass = np.zeros((model.nv, model.nv))
-        self._mujoco.mj_fullM(model, mass, data.qM)
-        controller.mass_matrix = mass[controller.qvel_index, :][:, controller.qvel_index]
+        self._mujoco.mj_fullM(self._model, self._mass, self._packed_mass)
+        controller.mass_matrix = self._mass[controller.qvel_index, :][:, controller.qvel_index]
         controller.new_update = False

@@ -41,7 +41,7 @@ def build(suite: Suite, task: Task, renders: bool) -> Upstream:
         SimulatorError: LIBERO is not installed, or the task's files are not in it.
         RendererError: images are to be drawn and OpenGL does not work here.
     """
-    _import(renders)
+    load(renders)
     from libero.libero.envs.env_wrapper import ControlEnv
 
     problem = _file("bddl_files", suite, f"{task.name}.bddl")
@@ -74,6 +74,8 @@ def initial_states(suite: Suite, task: Task) -> FloatArray:
 def reset(control_env: Upstream) -> None:
     """Reset a scene and draw new placements for its objects and fixtures from NumPy's global generator.
 
+    Ends in the state that the reference's reset of a rendered scene ends in, which loads the scene again (seconds). The
+    solver's warm start remembers how often it ran, so it runs as often: after loading and after making the renderer.
     Not `ControlEnv.reset`, which swallows every exception and tries for ever.
 
     Raises:
@@ -81,14 +83,23 @@ def reset(control_env: Upstream) -> None:
     """
     from robosuite.utils.errors import RandomizationError
 
+    env = control_env.env
     for _ in range(100):
-        with contextlib.suppress(RandomizationError), _quiet():
-            control_env.env.reset()
-            return
+        env.sim.reset()
+        env.sim.forward()
+        env.sim.forward()
+        try:
+            with _quiet():
+                env._reset_internal()
+        except RandomizationError:
+            continue
+        env.sim.forward()
+        env.visualize(vis_settings=dict.fromkeys(env._visualizations, False))
+        return
     raise SimulatorError("LIBERO found no valid placement of the objects in 100 attempts; try another --seed.")
 
 
-def _import(renders: bool) -> None:
+def load(renders: bool) -> None:
     """Import LIBERO and robosuite without noise, log files, prompts or a forced OpenGL backend."""
     if "robosuite" in sys.modules:
         if renders and os.environ.get("MUJOCO_GL") == opengl.NO_RENDERING:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from evals.types import FloatArray
@@ -27,7 +29,7 @@ def quat_xyzw_to_axis_angle_as_robosuite(quat_xyzw: FloatArray) -> FloatArray:
     sine = np.sqrt(1.0 - w * w)
     if sine == 0.0:
         return np.zeros(3)
-    axis_angle: FloatArray = (quat_xyzw[:3] * 2.0 * np.arccos(w)) / sine
+    axis_angle: FloatArray = (quat_xyzw[:3] * 2.0 * math.acos(w)) / sine
     return axis_angle
 
 
