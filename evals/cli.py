@@ -50,7 +50,8 @@ def _dispatch(given: list[str]) -> int:
 
 def _run(config: RunConfig) -> int:
     from evals.progress import ConsoleProgress
-    from evals.runner import prepare, run
+    from evals.runner import run
+    from evals.setup import prepare
     from evals.summary_format import notes, render, rich_table
 
     stdout, stderr = Console(), Console(stderr=True)

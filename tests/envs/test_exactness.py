@@ -13,7 +13,8 @@ import pytest
 from evals.config import RunConfig, plan
 from evals.record import read_run
 from evals.registry import load_suite
-from evals.runner import Setup, run
+from evals.runner import run
+from evals.setup import Setup
 from evals.types import ActionChunk
 
 STEPS = 6

@@ -14,7 +14,8 @@ import pytest
 from evals.config import RunConfig
 from evals.errors import RunFolderError, RunIncompleteError, SpaceMismatchError, UsageError
 from evals.record import read_run
-from evals.runner import prepare, run
+from evals.runner import run
+from evals.setup import prepare
 from evals.types import Status
 
 VLA_EVAL = [sys.executable, "-m", "evals.cli"]

@@ -1,0 +1,165 @@
+"""The loop of a run: dispatch, ask, retry, record."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from typing import Protocol
+
+from evals.batching import Batcher
+from evals.contract import PrivilegedPolicy
+from evals.engine.messages import Answer, Ask, Assignment, Built, Event, Lost, Report
+from evals.errors import RunIncompleteError
+from evals.record import Recorder
+from evals.schedule import Schedule
+from evals.setup import Setup
+from evals.types import Episode, EpisodeResult, Status, Suite
+
+RETRIES = 3
+HOPELESS = 3  # episodes in a row without a score after which a run stops: something is wrong with all of them
+POLL_SECONDS = 0.5
+
+
+class Progress(Protocol):
+    """Who is told what happens in a run."""
+
+    def start(self, suite: Suite, episodes: list[Episode], done: list[EpisodeResult]) -> None:
+        """Learn what is planned and what an earlier start of the run already recorded."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Learn something worth a line."""
+        ...
+
+    def finished(self, result: EpisodeResult) -> None:
+        """Learn of one line of the record."""
+        ...
+
+
+class Engine(Protocol):
+    """Where workers live. `poll` replaces a lost worker before it returns."""
+
+    @property
+    def workers(self) -> list[int]:
+        """Numbers of the workers."""
+        ...
+
+    def assign(self, worker: int, assignment: Assignment) -> None:
+        """Give an idle worker its next episode."""
+        ...
+
+    def answer(self, worker: int, answer: Answer) -> None:
+        """Give a worker that asked the policy's answer."""
+        ...
+
+    def poll(self, seconds: float) -> list[tuple[int, Event]]:
+        """Wait and return what happened."""
+        ...
+
+    def close(self) -> None:
+        """End all workers."""
+        ...
+
+
+class Driver:
+    """The loop between engine, policy and recorder.
+
+    Args:
+        setup: the run.
+        engine: where its workers live.
+        recorder: gets every attempt.
+        progress: is told of every attempt.
+    """
+
+    def __init__(self, setup: Setup, engine: Engine, recorder: Recorder, progress: Progress) -> None:
+        self._setup, self._engine, self._recorder, self._progress = setup, engine, recorder, progress
+        self._batcher = Batcher(setup.policy, setup.config.exact)
+        self._told = None if isinstance(setup.policy, PrivilegedPolicy) else setup.policy
+        self._running: dict[int, Assignment] = {}
+        self._attempts: Counter[str] = Counter()
+        self._hopeless = 0
+
+    def drive(self, episodes: list[Episode]) -> None:
+        """Run episodes; return when each has a score or has used up its attempts.
+
+        Raises:
+            RunIncompleteError: nothing works; what was recorded stays.
+            RecordError: the record cannot be written.
+        """
+        self._schedule = Schedule(episodes)
+        for worker in self._engine.workers:
+            self._assign(worker)
+        while self._running:
+            self._handle(self._engine.poll(POLL_SECONDS))
+
+    def _handle(self, events: list[tuple[int, Event]]) -> None:
+        asking: list[tuple[int, Ask]] = []
+        for worker, event in events:
+            if isinstance(event, Ask):
+                asking.append((worker, event))
+            elif isinstance(event, Built):
+                self._recorder.amend_session({"renderer": event.renderer})
+            elif worker in self._running:
+                self._over(worker, event)
+                self._assign(worker)
+        answers = self._batcher.answer([ask.observation for _, ask in asking])
+        for (worker, _), answer in zip(asking, answers, strict=True):
+            self._engine.answer(worker, answer)
+
+    def _assign(self, worker: int) -> None:
+        while (episode := self._schedule.next(worker)) is not None:
+            self._attempts[episode.id] += 1
+            assignment = Assignment(episode, self._attempts[episode.id])
+            self._running[worker] = assignment
+            error = self._tell("begin", episode)
+            if not error:
+                self._engine.assign(worker, assignment)
+                return
+            self._over(worker, Report(Status.POLICY_ERROR, error))
+
+    def _over(self, worker: int, event: Report | Lost) -> None:
+        """Record an attempt, and put the episode back if the simulator failed it and it may be tried again."""
+        assignment = self._running.pop(worker)
+        error = self._tell("end", assignment.episode)
+        if error and isinstance(event, Report) and event.status.scored:
+            event = Report(Status.POLICY_ERROR, error)
+        result = self._result(worker, assignment, event)
+        self._recorder.append(result)
+        self._progress.finished(result)
+        if result.status.scored:
+            self._hopeless = 0
+        elif result.status is not Status.POLICY_ERROR and assignment.attempt <= RETRIES:
+            self._schedule.put_back(assignment.episode)
+        else:
+            self._hopeless += 1
+            if self._hopeless >= HOPELESS:
+                raise RunIncompleteError(
+                    f"{HOPELESS} episodes in a row ended without a score; the run was stopped. The last one said:\n"
+                    f"{result.error}\nWhat was recorded stays in {self._recorder.path}; the same command continues."
+                )
+
+    def _tell(self, what: str, episode: Episode) -> str:
+        """Call the policy's `begin` or `end`; return the traceback if it raises, else ""."""
+        if self._told is None:
+            return ""
+        try:
+            getattr(self._told, what)(episode)
+        except Exception:  # noqa: BLE001 - the border between a policy and the record
+            return traceback.format_exc(limit=-8)
+        return ""
+
+    def _result(self, worker: int, assignment: Assignment, event: Report | Lost) -> EpisodeResult:
+        episode = assignment.episode
+        report = event if isinstance(event, Report) else Report(event.status, event.error)
+        return EpisodeResult(
+            suite=episode.suite,
+            task=episode.task,
+            initial_state=episode.initial_state,
+            seed=episode.seed,
+            episode_id=episode.id,
+            protocol_hash=episode.protocol_hash,
+            official=episode.initial_state < self._setup.suite.protocol.initial_states,
+            worker=worker,
+            attempt=assignment.attempt,
+            **vars(report),
+        )
