@@ -1,0 +1,79 @@
+"""Which Vulkan driver draws SimplerEnv, chosen before SAPIEN is imported, and what to do when there is none.
+
+A GPU is used where there is one. Elsewhere Mesa's software rasteriser (lavapipe) draws; Debian 12's Mesa 22.3 is too old.
+What lavapipe lacks is decided here: it cannot present, so SAPIEN's viewer is never opened; it has no CUDA interop, so
+pictures are read through host memory.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from evals.errors import RendererError
+
+DRIVER_FOLDERS = (Path("/usr/share/vulkan/icd.d"), Path("/etc/vulkan/icd.d"))
+USER_CHOICE = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
+NVIDIA = Path("/proc/driver/nvidia/version")
+SHADER = "default"
+INSTALL = """Install Mesa's software driver (a GPU with its own Vulkan driver needs nothing more):
+  Ubuntu 24.04 or newer: apt-get install -y libvulkan1 mesa-vulkan-drivers
+  Debian 12: echo 'deb http://deb.debian.org/debian bookworm-backports main' > /etc/apt/sources.list.d/bpo.list
+             apt-get update && apt-get install -y -t bookworm-backports libvulkan1 mesa-vulkan-drivers
+Episodes of policies that use no camera (noop, random, expert) need no renderer."""
+
+
+def choose_driver() -> str:
+    """Point the Vulkan loader at a driver and return which, in words. A choice made by the user is left alone.
+
+    Raises:
+        RendererError: there is no GPU and no software driver.
+    """
+    for variable in USER_CHOICE:
+        if os.environ.get(variable):
+            return f"{variable}={os.environ[variable]}"
+    if NVIDIA.exists():
+        return "the NVIDIA driver"
+    drivers = [driver for folder in DRIVER_FOLDERS for driver in sorted(folder.glob("lvp_icd*.json"))]
+    if not drivers:
+        searched = ", ".join(str(folder) for folder in DRIVER_FOLDERS)
+        raise RendererError(
+            f"No Vulkan driver to draw simpler_bridge with: no GPU, and no lvp_icd*.json in {searched}.\n{INSTALL}"
+        )
+    # The older of the two names; loaders of every version read it.
+    os.environ["VK_ICD_FILENAMES"] = str(drivers[0])
+    return f"lavapipe, {drivers[0]}"
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """A started renderer. SAPIEN forgets its compiled shaders (8 CPU seconds) when nobody holds one any more.
+
+    Attributes:
+        name: what draws, in words.
+        system: SAPIEN's handle, held so that the shaders stay.
+    """
+
+    name: str
+    system: object
+
+
+@lru_cache(maxsize=1)
+def start_renderer() -> Renderer:
+    """Choose a driver and start SAPIEN's renderer on it, once in a process.
+
+    Raises:
+        RendererError: there is no driver, or it cannot render (Mesa 22, which Debian 12 has, is too old).
+    """
+    driver = choose_driver()
+    import sapien
+
+    sapien.render.set_log_level("error")
+    sapien.render.set_camera_shader_dir(SHADER)
+    try:
+        system = sapien.render.RenderSystem()
+    except RuntimeError as error:
+        raise RendererError(f"SAPIEN cannot draw with {driver}: {error}.\n{INSTALL}") from error
+    return Renderer(f"SAPIEN {sapien.__version__}, shader {SHADER!r}, {system.device.name}, by {driver}", system)
