@@ -14,7 +14,7 @@ from evals.errors import UsageError
 from evals.types import FloatArray
 
 _WIDEST = 0.076  # metres that fit between the open fingers
-_HOLLOW = ("bowl", "ramekin", "mug")  # too wide to span, held by the rim
+_HOLLOW = ("bowl", "ramekin", "mug", "plate")  # too wide to span, held by the rim
 _ARM = 0.70  # metres from a Panda's shoulder to its wrist with the arm stretched
 
 
@@ -54,12 +54,13 @@ def _rim_grasps(points: FloatArray, centre: FloatArray) -> Iterator[Grasp]:
     """Yield grasps whose fingers straddle the rim of a bowl."""
     top = points[:, 2].max()
     rim = points[points[:, 2] > top - 0.015]
+    height = max(top - 0.018, points[:, 2].min() + TIP)
     radius = np.percentile(np.linalg.norm(rim[:, :2] - centre[:2], axis=1), 90) - 0.005
     for yaw in np.deg2rad([0, -30, 30, -60, 60, -90, 90]):
         across = about_z(yaw)[:2, 1]
         for side in (-1, 1):
             x, y = centre[:2] + side * across * radius
-            yield Grasp(np.array([x, y, top - 0.018]), float(yaw), 0.01 * abs(yaw) + (0.002 if side > 0 else 0.0))
+            yield Grasp(np.array([x, y, height]), float(yaw), 0.01 * abs(yaw) + (0.002 if side > 0 else 0.0))
 
 
 def _span_grasps(points: FloatArray) -> Iterator[Grasp]:
@@ -83,11 +84,11 @@ def _score(scene: Scene, grasp: Grasp, near: Sequence[FloatArray], tried: Sequen
         abs(grasp.yaw - other.yaw) < 0.1 and np.linalg.norm(grasp.position[:2] - other.position[:2]) < 0.04
         for other in tried
     )
-    strain = max(0.0, _stretch(scene.base, grasp.position) - 0.90)
+    strain = max(0.0, stretch(scene.base, grasp.position) - 0.90)
     return 8 * min(gap, 0.01) + 0.5 * gap - 0.3 * grasp.cost - 1.5 * strain - 0.06 * repeated
 
 
-def _stretch(base: FloatArray, position: FloatArray) -> float:
+def stretch(base: FloatArray, position: FloatArray) -> float:
     """Return how far a Panda stretches to hold `position` `[3]` from above, 1 being all it can."""
     wrist_ahead = np.linalg.norm(position[:2] - base[:2]) - 0.088
     wrist_above = position[2] + 0.204 - base[2] - 0.333

@@ -14,6 +14,7 @@ from envs.experts.hand import Command, Commands, Hand
 from envs.experts.intent import sentence, signs
 from envs.experts.libero_scene import Goal, Scene
 from envs.experts.pick_place import inside, on_region, on_thing, pick_and_place
+from envs.experts.pushing import push
 from evals.contract import Env
 from evals.errors import UsageError
 from evals.types import ActionChunk, ActionSpace, Episode, FloatArray, Observation, StateSpace, Suite
@@ -164,6 +165,8 @@ def _skill(hand: Hand, goal: Goal) -> Commands | None:
     thing = goal.arguments[0]
     if goal.predicate == "on" and scene.is_object(goal.arguments[1]):
         return pick_and_place(hand, thing, on_thing(goal.arguments[1]))
+    if goal.predicate == "on" and "plate" in thing and scene.is_region(goal.arguments[1]):
+        return push(hand, thing, goal.arguments[1])
     if goal.predicate == "on" and scene.is_region(goal.arguments[1]):
         return pick_and_place(hand, thing, on_region(goal.arguments[1]))
     if goal.predicate == "in" and "basket" in goal.arguments[1]:
