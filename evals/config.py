@@ -28,6 +28,7 @@ class RunConfig:
         trials: Initial states of each task, from 0; the protocol's number by default.
         seed: Seeds everything random in an episode, together with its task and initial state.
         workers: Worker processes; one a physical core by default.
+        engine: Where they live: on this machine, or on a Ray cluster.
         out: Run folder; results/runs/SUITE/POLICY/seedSEED by default.
         replan_every: Actions of a chunk that run before the policy is asked again; the policy's own number by default.
         exact: Ask the policy one observation at a time, so that its answers cannot depend on the batch.
@@ -49,6 +50,7 @@ class RunConfig:
     trials: int | None = None
     seed: int = 0
     workers: int | None = None
+    engine: Literal["local", "ray"] = "local"
     out: Path | None = None
     replan_every: int | None = None
     exact: bool = False

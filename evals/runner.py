@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -11,11 +11,13 @@ from pathlib import Path
 from evals.config import identity, key_values
 from evals.driver import Driver, Progress
 from evals.engine.isolated import in_fresh_process
-from evals.engine.local import LocalEngine
+from evals.engine.messages import Deadlines, WorkerSpec
+from evals.engine.pool import WorkerPool
 from evals.errors import UsageError
 from evals.gates import before_run, require
 from evals.provenance import hash_path, provenance
 from evals.record import Header, Recorder, read_run
+from evals.registry import load_object
 from evals.setup import Setup
 from evals.summary import Summary, summarise
 from evals.types import Episode, EpisodeResult
@@ -56,14 +58,14 @@ def run(setup: Setup, progress: Progress) -> Summary:
 def _drive(setup: Setup, recorder: Recorder, progress: Progress) -> list[Episode]:
     """Run rounds of episodes, and return all that were planned until the run was over or decided."""
     rounds = _rounds(setup)
-    engine: LocalEngine | None = None
+    engine: WorkerPool | None = None
     ran: list[Episode] = []
     try:
         for episodes in rounds:
             ran += episodes
             todo = [e for e in episodes if e.id not in recorder.done or not recorder.done[e.id].status.scored]
             if todo and engine is None:
-                engine = LocalEngine(setup.spec(), min(setup.config.worker_count(), len(todo)), setup.config.deadlines)
+                engine = _start_engine(setup, len(todo))
                 driver = Driver(setup, engine, recorder, progress)
             if todo:
                 driver.drive(todo)
@@ -73,6 +75,11 @@ def _drive(setup: Setup, recorder: Recorder, progress: Progress) -> list[Episode
         if engine is not None:
             engine.close()
     return ran
+
+
+def _start_engine(setup: Setup, episodes: int) -> WorkerPool:
+    start: Callable[[WorkerSpec, int, Deadlines], WorkerPool] = load_object(f"evals.engine.{setup.config.engine}:start")
+    return start(setup.spec(), min(setup.config.worker_count(), episodes), setup.config.deadlines)
 
 
 def _rounds(setup: Setup) -> list[list[Episode]]:

@@ -45,7 +45,7 @@ class Setup:
             cameras=self.cameras,
             privileged=(config.policy, tuple(config.options().items())) if privileged else None,
             conduct=Conduct(self.replan_every, self.film),
-            folder=config.folder(),
+            folder=config.folder().resolve(),
             traces=config.traces,
             videos=config.video,
         )

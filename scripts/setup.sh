@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-EXTRAS="libero,simpler,train,analysis,video,dev"
+EXTRAS="libero,simpler,train,analysis,video,ray,dev"
 TORCH="torch==2.13.0"
 STAMP=".venv/.installed-$(sha256sum pyproject.toml "$0" | sha256sum | cut -c1-16)"
 say() { printf '\033[1m== %s\033[0m\n' "$*"; }

@@ -68,6 +68,13 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path, reference, wor
     assert trajectories(tmp_path) == reference
 
 
+def test_results_do_not_depend_on_where_workers_live(tmp_path, reference):
+    command = [*VLA_EVAL, "--suite", "reach", "--policy", "random", "--trials", "3", "--no-gates", "--engine", "ray"]
+    done = subprocess.run([*command, "--workers", "2", "--out", str(tmp_path)], capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert trajectories(tmp_path) == reference
+
+
 def test_results_do_not_depend_on_order(tmp_path, reference):
     run(prepare(config(tmp_path, workers=1, tasks=("3", "1", "reach_left", "2"))), Watch())
     assert trajectories(tmp_path) == reference
@@ -135,6 +142,16 @@ def test_the_expert_succeeds_and_leaves_traces(tmp_path):
     summary = run(prepare(config(tmp_path, policy="expert", traces=True)), Watch())
     assert summary.mean.value == 1.0
     assert len(list(Path(tmp_path, "traces").glob("*.npz"))) == 12
+
+
+def test_a_run_stops_as_soon_as_a_comparison_is_decided(tmp_path):
+    run(prepare(config(tmp_path / "noop", policy="noop", trials=10)), Watch())
+    against = {"until_decided": tmp_path / "noop", "minimum_difference": 0.2, "trials": 10}
+    watch = Watch()
+    summary = run(prepare(config(tmp_path / "expert", policy="expert", **against)), watch)
+    assert len(watch.results) < 40
+    assert summary.total("missing") == 0
+    assert watch.said[-1].startswith("A is better than B by more than 20.0 points")
 
 
 def test_failures_can_be_filmed(tmp_path):
