@@ -104,5 +104,5 @@ def test_options_are_parsed_after_their_annotations():
     assert load_policy("expert", load_suite("reach"), {"speed": "0.5", "noise": "0.01"}).name == "expert"
     with pytest.raises(UsageError, match="Option 'speed' of policy 'expert' is 'fast', which is not a float"):
         load_policy("expert", load_suite("reach"), {"speed": "fast"})
-    with pytest.raises(UnknownNameError, match="No option of policy 'expert' named 'sped'. Did you mean 'speed'"):
+    with pytest.raises(UnknownNameError, match=r"No option of policy 'expert' named 'sped'\. Did you mean 'speed'"):
         load_policy("expert", load_suite("reach"), {"sped": "1"})
