@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from multiprocessing import get_context
 from pathlib import Path
 
+from evals.engine.isolated import in_fresh_process
 from evals.gates.finding import Bench
-from evals.gates.golden import Moment
+from evals.gates.golden import Moment, Reference, key
 from evals.registry import load_suite, make_env
-from evals.types import Suite
+
+SECONDS_A_TASK = 600.0
 
 
 def main() -> None:
@@ -29,25 +29,25 @@ def main() -> None:
     path = Path(__file__).parent / suite.reference
     for task in tasks:
         # One process, one rendered env.
-        with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-            renderer, moment = pool.submit(first_moment, suite.name, task).result()
-        store(path, suite, task, renderer, moment)
+        reference = in_fresh_process(take, suite.name, task, seconds=SECONDS_A_TASK)
+        store(path, key(suite, task), reference)
+        seen = reference.moment
+        print(f"{suite.name} {task}: {len(seen.objects)} objects, cameras {', '.join(seen.views)}")  # noqa: T201
 
 
-def first_moment(suite_name: str, task: int) -> tuple[str, Moment]:
-    """Return what draws, and the first observation of initial state 0 with seed 0, with every camera."""
+def take(suite_name: str, task: int) -> Reference:
+    """Return the first observation of initial state 0 with seed 0, seen by every camera."""
     suite = load_suite(suite_name)
     cameras = tuple(camera.name for camera in suite.protocol.cameras)
     with closing(make_env(suite, suite.tasks[task], cameras)) as env:
-        return env.renderer(), Moment.of(Bench(suite, env, task))
+        return Reference(suite.protocol.simulator, env.renderer(), Moment.of(Bench(suite, env, task)))
 
 
-def store(path: Path, suite: Suite, task: int, renderer: str, moment: Moment) -> None:
-    """Put one task's reference into the file, one line a task, leaving the others as they are."""
+def store(path: Path, name: str, reference: Reference) -> None:
+    """Put one entry into the file, one line each, leaving the others as they are."""
     entries = json.loads(path.read_text()) if path.exists() else {}
-    made = {"simulator": suite.protocol.simulator, "renderer": renderer, "moment": moment.to_json()}
-    entries[f"{suite.name} {task}"] = made
-    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(entry, sort_keys=True)}" for key, entry in entries.items())
+    entries[name] = reference.to_json()
+    lines = ",\n".join(f"{json.dumps(entry)}: {json.dumps(data, sort_keys=True)}" for entry, data in entries.items())
     path.write_text(f"{{\n{lines}\n}}\n")
 
 

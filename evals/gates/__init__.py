@@ -102,8 +102,10 @@ def check(
         task: the task on which they are run.
 
     Raises:
-        UnknownNameError: no gate has that name.
+        UnknownNameError: no gate has that name, or no task that id.
     """
+    if task not in range(len(suite.tasks)):
+        raise UnknownNameError(f"task of suite {suite.name!r}", str(task), [str(known.id) for known in suite.tasks])
     findings = [spaces(suite, policy)] if policy is not None else []
     wanted = tuple(GATES) if probes is None else tuple(probes)
     cameras = tuple(camera.name for camera in suite.protocol.cameras)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evals.contract import PrivilegedPolicy
+from evals.errors import UsageError
 from evals.gates.finding import Bench, Finding
 from evals.registry import load_object
 from evals.rollout import Conduct, rollout
@@ -49,7 +50,10 @@ def expert(bench: Bench) -> Finding:
         return Finding("expert", False, commanded, f"{suite.expert} keeps no attach()", "see PrivilegedPolicy")
     episode = bench.episode()
     policy.attach(bench.env)
-    policy.begin(episode)
+    try:
+        policy.begin(episode)
+    except UsageError as error:
+        return Finding("expert", None, commanded, str(error), "")
     conduct = Conduct(replan_every=policy.replan_every)
     result = rollout(bench.env, suite, episode, lambda seen: policy.act([seen])[0], conduct, lambda phase: None)
     policy.end(episode)

@@ -79,19 +79,48 @@ class Moment:
             },
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON data; `from_json` is the inverse."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Moment:
-        """Build a moment from `to_json` data."""
+        """Build a moment from JSON data."""
         views = {name: View(**view) for name, view in data["views"].items()}
         objects = {name: tuple(position) for name, position in data["objects"].items()}
         return cls(views, tuple(data["state"]), objects)
 
 
-def load(suite: Suite, task: int) -> Moment | None:
+@dataclass(frozen=True)
+class Reference:
+    """A stored moment and what it was taken with.
+
+    Attributes:
+        simulator: `Protocol.simulator` at the time.
+        renderer: `Env.renderer()` at the time.
+        moment: what was seen.
+    """
+
+    simulator: str
+    renderer: str
+    moment: Moment
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Reference:
+        """Build a reference from `to_json` data."""
+        return cls(data["simulator"], data["renderer"], Moment.from_json(data["moment"]))
+
+    def __str__(self) -> str:
+        """Say what the reference was taken with."""
+        return f"the reference was taken with {self.simulator}, drawn by {self.renderer}"
+
+
+def key(suite: Suite, task: int) -> str:
+    """Return the name of a task's entry in a reference file, which several suites may share."""
+    return f"{suite.name} {task}"
+
+
+def load(suite: Suite, task: int) -> Reference | None:
     """Return the stored reference of a task, or None where the suite or the file has none.
 
     Raises:
@@ -103,28 +132,27 @@ def load(suite: Suite, task: int) -> Moment | None:
     path = files(package) / suite.reference
     if not path.is_file():
         raise ContractError(f"Suite {suite.name!r} names the reference {suite.reference!r}; {path} does not exist.")
-    stored = json.loads(path.read_text()).get(f"{suite.name} {task}")
-    return Moment.from_json(stored["moment"]) if stored is not None else None
+    stored = json.loads(path.read_text()).get(key(suite, task))
+    return Reference.from_json(stored) if stored is not None else None
 
 
 def frame(bench: Bench) -> Finding:
     """Compare the first images with the stored ones (I1: turned images; I2: cameras; I5: another renderer's light)."""
     commanded, reference = "first images of initial state 0", load(bench.suite, bench.task)
     views = Moment.of(bench).views
-    known = [name for name in views if reference is not None and name in reference.views]
+    known = [name for name in views if reference is not None and name in reference.moment.views]
     if reference is None or not known:
         return Finding(
             "frame", None, commanded, f"no stored reference for task {bench.task}'s cameras {list(views)}", ""
         )
-    lines = {name: _unlike(views[name], reference.views[name]) for name in known}
+    lines = {name: _unlike(views[name], reference.moment.views[name]) for name in known}
     wrong = [f"{name}: {line}" for name, line in lines.items() if line]
     return Finding(
         "frame",
         not wrong,
         commanded,
         "; ".join(wrong) or f"as stored: {', '.join(known)}",
-        f"turn images once, in the adapter; name cameras, never order them; install what the protocol says: "
-        f"{bench.suite.protocol.simulator}",
+        f"turn images once, in the adapter; name cameras, never order them; {reference}",
     )
 
 
@@ -136,7 +164,7 @@ def settle(bench: Bench) -> Finding:
     objects = Moment.of(bench).objects
     apart = {
         name: float(np.linalg.norm(np.subtract(objects[name], position))) if name in objects else np.inf
-        for name, position in reference.objects.items()
+        for name, position in reference.moment.objects.items()
     }
     wrong = [f"{name} rests {metres * 1000:.1f} mm away" for name, metres in apart.items() if metres > SETTLED_METRES]
     largest = max(apart.values(), default=0.0)
@@ -145,7 +173,7 @@ def settle(bench: Bench) -> Finding:
         not wrong,
         commanded,
         "; ".join(wrong) or f"{len(apart)} objects rest where they should, to {largest * 1000:.2f} mm",
-        f"install what the protocol says ({bench.suite.protocol.simulator}); seed every reset from the episode",
+        f"seed every reset from the episode; {reference}",
     )
 
 
@@ -155,14 +183,14 @@ def state(bench: Bench) -> Finding:
     if reference is None:
         return Finding("state", None, commanded, f"no stored reference for task {bench.task}", "")
     got = np.array(Moment.of(bench).state)
-    wanted = np.array(reference.state)
+    wanted = np.array(reference.moment.state)
     same = got.shape == wanted.shape and bool(np.all(np.abs(got - wanted) < STATE))
     return Finding(
         "state",
         same,
         commanded,
         "as stored" if same else f"{in_words(got, '')}, stored {in_words(wanted, '')}",
-        f"read the state from its declared source: {bench.suite.state_space.source}",
+        f"read the state from its declared source ({bench.suite.state_space.source}); {reference}",
     )
 
 
