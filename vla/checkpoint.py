@@ -1,10 +1,10 @@
 """A checkpoint is one folder.
 
-    config.json         what the network is, how it was trained, which frozen towers belong to it (source and hash)
-    model.safetensors   every weight but those of frozen towers
-    statistics.json     action statistics of every training set, in OpenVLA's layout, by un-normalisation key
-    tokenizer.json      and tokenizer_config.json, as `transformers.AutoTokenizer` reads them
-    towers/NAME/        optional: a frozen tower, for machines that reach neither hub nor package
+config.json         what the network is, how it was trained, which frozen towers belong to it (source and hash)
+model.safetensors   every weight but those of frozen towers
+statistics.json     action statistics of every training set, in OpenVLA's layout, by un-normalisation key
+tokenizer.json      and tokenizer_config.json, as `transformers.AutoTokenizer` reads them
+towers/NAME/        optional: a frozen tower, for machines that reach neither hub nor package
 """
 
 import json
@@ -67,7 +67,8 @@ class Checkpoint:
         """
         if key not in self.statistics:
             raise UnnormalizationError(
-                f"The checkpoint holds no action statistics named {key!r}, so its actions cannot be un-normalised for that "
+                f"The checkpoint holds no action statistics named {key!r}, so its actions cannot be "
+                "un-normalised for that "
                 f"data set. It was trained on: {', '.join(self.statistics) or 'nothing that acts'}."
             )
         return self.statistics[key]
@@ -158,7 +159,9 @@ def _described(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged: {error}.") from error
     missing = {"format", "stage", "model", "frozen_towers", "training"} - described.keys()
     if missing or described.get("model_type") != "motion_vla":
-        raise CheckpointError(f"{path} is not from vla-train: no {', '.join(sorted(missing)) or 'model_type motion_vla'}.")
+        raise CheckpointError(
+            f"{path} is not from vla-train: no {', '.join(sorted(missing)) or 'model_type motion_vla'}."
+        )
     if described["format"] != FORMAT:
         raise CheckpointError(f"{path} has format {described['format']}; this version reads format {FORMAT}.")
     return described
@@ -188,7 +191,8 @@ def _check_tower(model: MotionVLA, name: str, expected: str | None, folder: Path
     if got != expected:
         source = next(tower.source for tower in model.config.towers if tower.name == name)
         raise CheckpointError(
-            f"The frozen tower {name!r} found for {folder} is another one: its hash is {got[:16]}, the model was trained on "
+            f"The frozen tower {name!r} found for {folder} is another one: its hash is {got[:16]}, the model "
+            "was trained on "
             f"{str(expected)[:16]}. It was sought at {source!r}; put the right one into {folder / _TOWERS / name}."
         )
 

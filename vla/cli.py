@@ -18,6 +18,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("train the model on demonstrations", "vla.train:main"),
+    "vlm": Command("train a vision-language model to begin with (LLaVA's format)", "vla.vlm:main"),
     "stats": Command("statistics and a text card of a dataset", "vla.data.card:main"),
 }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,14 @@ from vla.features import stacked_features
 from vla.model import Batch
 from vla.prompt import Prompter, TokenSequence
 from vla.statistics import ActionStatistics
+
+
+class Placed(NamedTuple):
+    """A batch and, for error messages, the place of each row."""
+
+    batch: Batch
+    places: list[str]
+
 
 Target = Literal["motion", "action", "motion_action"]
 
@@ -32,8 +40,8 @@ class Collate:
     statistics: Mapping[str, ActionStatistics]
     target: Target
 
-    def __call__(self, samples: Sequence[Sample]) -> tuple[Batch, list[str]]:
-        """Returns the batch on the CPU and, for error messages, the place of each row."""
+    def __call__(self, samples: Sequence[Sample]) -> Placed:
+        """Returns the batch on the CPU with the place of each row."""
         sequences = [self._sequence(sample) for sample in samples]
         features = stacked_features(samples)
         images = None
@@ -43,7 +51,7 @@ class Collate:
         if self.prompter.config.state_size:
             state = torch.from_numpy(np.stack([sample.state for sample in samples]).astype(np.float32))
         places = [f"{sample.dataset}, {sample.episode}, step {sample.step}" for sample in samples]
-        return padded(sequences, images, features, state), places
+        return Placed(padded(sequences, images, features, state), places)
 
     def _sequence(self, sample: Sample) -> TokenSequence:
         actions = None

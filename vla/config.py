@@ -18,7 +18,8 @@ class TowerConfig:
     Attributes:
         name: Its name inside the model; state-dict keys begin with `towers.<name>.`.
         kind: Class of `transformers` that it is.
-        source: Where its pretrained weights are: a hub id, a folder, `package:<distribution>`, or "" for random weights.
+        source: Where its pretrained weights are: a hub id, a folder, `package:<distribution>`, or "" for random
+            weights.
         width: Channels of a patch feature.
         layers: Blocks of the published network.
         heads: Attention heads.
@@ -28,8 +29,8 @@ class TowerConfig:
         patch: Side of a patch, pixels.
         registers: Register tokens (DINOv2 with registers).
         activation: Of the MLP. Prismatic runs SigLIP through timm, with the exact GELU.
-        skipped_layers: Blocks at the end that are neither built nor run. Prismatic reads the last block but one, without
-            the final norm, so the last block's weights never matter.
+        skipped_layers: Blocks at the end that are neither built nor run. Prismatic reads the last block but one,
+            without the final norm, so the last block's weights never matter.
         frozen: Whether it stays as published. A frozen tower is not stored in checkpoints but named by source and hash.
     """
 
@@ -78,8 +79,8 @@ class ModelConfig:
         towers: Their patch features are concatenated by channel; grids must agree.
         language: The language model.
         image_size: Side that images are resized to, pixels (`vla.data.frames.resize`).
-        cameras: What the views show, in the order in which their tokens stand; datasets and suites name their own cameras.
-            The paper uses one third-person view.
+        cameras: What the views show, in the order in which their tokens stand; datasets and suites name their own
+            cameras. The paper uses one third-person view.
         pool: Patches merged per side before projection, channels stacked (1 = none, as the paper).
         projector_width: Hidden width of the projector; None is four times the feature width, as Prismatic's fused one.
         state_size: Numbers of proprioceptive state that become one more token; 0 = none, as the paper.

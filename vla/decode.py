@@ -4,7 +4,8 @@ What comes out is what the plain loop (`vla.plain_decode`) says, token for token
 
 - a token that the grammar forces costs no pass;
 - the prompt's constant prefix is run once per instruction;
-- a draft (the last step's answer) is verified in the pass that runs anyway. A drafted token stays only if greedy decoding
+- a draft (the last step's answer) is verified in the pass that runs anyway. A drafted token stays only if greedy
+decoding
   says the same, so every accepted token saves a pass and none changes the answer.
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import linear
 
 from vla.grammar import Grammar
 from vla.kv_cache import Block, RaggedCache
@@ -81,7 +82,6 @@ class Decoder:
         self._weight = output.weight.detach()[rows]
         self._bias = output.bias.detach()[rows] if output.bias is not None else None
 
-    @torch.inference_mode()
     def decode(
         self, observed: Tensor, instructions: Sequence[str], drafts: Sequence[Sequence[int]] | None = None
     ) -> list[Decoded]:
@@ -96,8 +96,12 @@ class Decoder:
         Returns:
             One answer a row.
         """
+        with torch.inference_mode():
+            return self._decode(observed, instructions, drafts or [()] * len(instructions))
+
+    def _decode(self, observed: Tensor, instructions: Sequence[str], guesses: Sequence[Sequence[int]]) -> list[Decoded]:
         prompts = [self._prompter.prompt(text, self._prompter.config.motion) for text in instructions]
-        rows = [_Row(guess) for guess in drafts or [()] * len(prompts)]
+        rows = [_Row(guess) for guess in guesses]
         for row in rows:
             row.draft = self._verifiable(self._grammar.walk(row.guess), row.state)
         cache = RaggedCache.joined([self._prefix(prompt.before) for prompt in prompts])
@@ -139,7 +143,7 @@ class Decoder:
         spans = [torch.arange(ends[index] - 1 - len(row.draft), ends[index]) for index, row in running]
         which = torch.cat([torch.full((len(span),), index) for span, (index, _) in zip(spans, running, strict=True)])
         chosen = hidden[which.to(self._device), torch.cat(spans).to(self._device)]
-        scores = F.linear(chosen, self._weight, self._bias).float().cpu().numpy()
+        scores = linear(chosen, self._weight, self._bias).float().cpu().numpy()
         rejected = torch.zeros(len(rows), dtype=torch.int64)
         first = 0
         for (index, row), span in zip(running, spans, strict=True):
@@ -148,7 +152,7 @@ class Decoder:
         return rejected.to(self._device)
 
     def _say(self, row: _Row, scores: NDArray[np.float32]) -> int:
-        """Extends one answer as far as the scores `[1 + draft, vocabulary]` reach; returns the rejected drafted tokens."""
+        """Extends one answer as far as scores `[1 + draft, vocabulary]` reach; returns the wrong drafted tokens."""
         agreed, choices = 0, 0
         row.passes += 1
         while row.state != self._grammar.done:
@@ -177,7 +181,7 @@ class Decoder:
         row.state = self._grammar.edges[row.state][token]
 
     def _next_draft(self, row: _Row) -> list[int]:
-        """Guesses the actions that are left to say from those of the last step; a motion that changed is not guessed."""
+        """Guesses the actions still to be said from the last step's; a motion that changed is not guessed."""
         said = self._grammar.actions_said(row.state)
         if said is None or not row.guess:
             return []

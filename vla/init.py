@@ -1,6 +1,6 @@
 """The model that a training run begins with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from vla.model import MotionVLA
 from vla.presets import preset
 from vla.prismatic import load_prismatic
 from vla.prompt import Prompter
-from vla.statistics import ActionStatistics
 from vla.tokenizer import make_tokenizer
 from vla.train_config import ModelOptions
 from vla.weights import load_pretrained
@@ -51,17 +50,13 @@ def initial_checkpoint(
         held = load_prismatic(model, Path(init))
         if options.freeze_towers and held:
             raise TrainingError(
-                f"{init} holds the towers {', '.join(held)}, so they are not the published ones: they cannot be left out of "
+                f"{init} holds the towers {', '.join(held)}, so they are not the published ones: they cannot be "
+                "left out of "
                 "our checkpoints. Train without --model.freeze-towers."
             )
     else:
         raise TrainingError(f"--init {init}: no such folder or file; 'scratch' begins with the published weights.")
     return Checkpoint(model, Prompter(tokenizer, config), {}, stage)
-
-
-def with_statistics(checkpoint: Checkpoint, statistics: Mapping[str, ActionStatistics]) -> Checkpoint:
-    """Returns the checkpoint with the statistics of its training data."""
-    return replace(checkpoint, statistics=dict(statistics))
 
 
 def configure(options: ModelOptions, motion: bool) -> ModelConfig:

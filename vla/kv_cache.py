@@ -58,7 +58,7 @@ class RaggedCache:
         return cls(together, valid, lengths)
 
     def run(self, decoder: PreTrainedModel, block: Block) -> Tensor:
-        """Runs a block behind what the cache holds, and appends its tokens; `drop` forgets those that were wrong guesses.
+        """Runs a block behind what the cache holds and appends it; `drop` forgets wrong guesses.
 
         Returns:
             `[B, W, L]` hidden states; anything at padding.

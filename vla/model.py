@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -21,7 +21,7 @@ from transformers import (
 
 from vla.config import LanguageConfig, ModelConfig, TowerConfig
 from vla.errors import ImageError
-from vla.prompt import ACTION, MOTION
+from vla.prompt import ACTION, MOTION, TEXT
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,12 @@ class Batch:
 
     Attributes:
         token_ids: `[B, T]` int64; anything at observation and padding positions.
-        kinds: `[B, T]` int8; `MOTION` or `ACTION` at tokens to be predicted, 0 elsewhere.
+        kinds: `[B, T]` int8; `MOTION`, `ACTION` or `TEXT` (`vla.prompt`) at tokens to be predicted, 0 elsewhere.
         observation: `[B, T]` bool; where the observation's embeddings stand, `config.observation_tokens` a row.
         lengths: `[B]` int64; tokens of each row.
-        images: `[B, C, H, W, 3]` uint8, or None where `features` are given.
-        features: `[B, N, D]` what `MotionVLA.features` makes of the images, or None.
+        images: `[I, C, H, W, 3]` uint8 for the I rows that have an observation, in order; None where `features` are
+            given.
+        features: `[I, N, D]` what `MotionVLA.features` makes of the images, or None.
         state: `[B, S]` float32, or None for a model that reads no state.
     """
 
@@ -57,8 +58,8 @@ class LossSums(NamedTuple):
 
     Attributes:
         loss: Summed cross-entropy in nats, with gradient.
-        tokens: `[2]` tokens of motion and of action.
-        correct: `[2]` of these, those that the model ranks first.
+        tokens: `[3]` tokens of motion, of action and of other text.
+        correct: `[3]` of these, those that the model ranks first.
         row_loss: `[B]` summed cross-entropy of every row, without gradient.
     """
 
@@ -68,7 +69,7 @@ class LossSums(NamedTuple):
     row_loss: Tensor
 
 
-class VisionTower(nn.Module):
+class VisionTower(nn.Module):  # type: ignore[misc] # PyTorch is not type-checked here
     """A vision transformer as a map from images to patch features, read before its last block and final norm."""
 
     def __init__(self, config: TowerConfig, image_size: int) -> None:
@@ -86,7 +87,7 @@ class VisionTower(nn.Module):
         return features[:, self.prefix_tokens :]
 
 
-class Projector(nn.Sequential):
+class Projector(nn.Sequential):  # type: ignore[misc]
     """Prismatic's fused projector: three linear maps with GELUs between them, keys `0`, `2` and `4`."""
 
     def __init__(self, features: int, hidden: int, width: int) -> None:
@@ -95,7 +96,7 @@ class Projector(nn.Sequential):
         )
 
 
-class MotionVLA(nn.Module):
+class MotionVLA(nn.Module):  # type: ignore[misc]
     """A vision-language-action model that says its motion before it acts.
 
     Weights are random until they are loaded (`vla.weights`, `vla.checkpoint`).
@@ -178,9 +179,9 @@ class MotionVLA(nn.Module):
         chosen = kinds > 0
         scores = self.logits(hidden[chosen]).float()
         wanted = targets[chosen]
-        losses = F.cross_entropy(scores, wanted, reduction="none")
+        losses = cross_entropy(scores, wanted, reduction="none")
         right = scores.argmax(dim=-1) == wanted
-        by_kind = [kinds[chosen] == kind for kind in (MOTION, ACTION)]
+        by_kind = [kinds[chosen] == kind for kind in (MOTION, ACTION, TEXT)]
         rows = torch.zeros(len(kinds), device=losses.device, dtype=losses.dtype)
         return LossSums(
             losses.sum(),

@@ -1,6 +1,7 @@
 """DINOv2 tensors out of an ONNX file that `torch.onnx` exported from `transformers`.
 
-Biases and norms keep their names; weights of linear layers are anonymous, and are found through the node that uses them.
+Biases and norms keep their names; weights of linear layers are anonymous, and are found through the node that uses
+them.
 """
 
 from pathlib import Path
@@ -73,8 +74,12 @@ def _positions(tensors: dict[str, Tensor], inputs: dict[str, list[str]]) -> Tens
     """Joins the class token's position and the grid's, which the graph resizes before it joins them."""
     width = tensors[_ROOT + "embeddings.cls_token"].shape[-1]
     names = [name for node, used in inputs.items() if node.startswith("/backbone/embeddings/") for name in used]
-    of_class = next(tensors[name] for name in names if name in tensors and _is_other(name, tensors[name], (1, 1, width)))
-    grid = next(tensors[name] for name in names if name in tensors and tensors[name].ndim == 3 and len(tensors[name][0]) > 1)
+    of_class = next(
+        tensors[name] for name in names if name in tensors and _is_other(name, tensors[name], (1, 1, width))
+    )
+    grid = next(
+        tensors[name] for name in names if name in tensors and tensors[name].ndim == 3 and len(tensors[name][0]) > 1
+    )
     return torch.cat([of_class, grid], dim=1)
 
 

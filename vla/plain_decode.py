@@ -8,7 +8,6 @@ from vla.model import MotionVLA
 from vla.prompt import Prompter
 
 
-@torch.inference_mode()
 def plain_decode(
     model: MotionVLA, prompter: Prompter, grammar: Grammar, observed: Tensor, instruction: str
 ) -> tuple[int, ...]:
@@ -24,16 +23,17 @@ def plain_decode(
     Returns:
         All token ids of the answer.
     """
-    prompt = prompter.prompt(instruction, prompter.config.motion)
-    state, said = grammar.start, list[int]()
-    while state != grammar.done:
-        before = model.embed_tokens(torch.tensor([prompt.before], device=observed.device))
-        after = model.embed_tokens(torch.tensor([[*prompt.after, *said]], device=observed.device))
-        embedded = torch.cat([before, observed.to(before.dtype), after], dim=1)
-        hidden = model.decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        scores = model.logits(hidden[0, -1]).float()
-        allowed = torch.from_numpy(grammar.allowed(state)).to(scores.device)
-        token = int(allowed[scores[allowed].argmax()])
-        said.append(token)
-        state = grammar.edges[state][token]
-    return tuple(said)
+    with torch.inference_mode():
+        prompt = prompter.prompt(instruction, prompter.config.motion)
+        state, said = grammar.start, list[int]()
+        while state != grammar.done:
+            before = model.embed_tokens(torch.tensor([prompt.before], device=observed.device))
+            after = model.embed_tokens(torch.tensor([[*prompt.after, *said]], device=observed.device))
+            embedded = torch.cat([before, observed.to(before.dtype), after], dim=1)
+            hidden = model.decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
+            scores = model.logits(hidden[0, -1]).float()
+            allowed = torch.from_numpy(grammar.allowed(state)).to(scores.device)
+            token = int(allowed[scores[allowed].argmax()])
+            said.append(token)
+            state = grammar.edges[state][token]
+        return tuple(said)

@@ -23,12 +23,14 @@ class Metrics(NamedTuple):
         loss: Mean cross-entropy of all tokens with loss, nats.
         motion_accuracy: Share of motion tokens ranked first, or None where there are none.
         action_accuracy: Of action tokens.
+        text_accuracy: Of other text.
         gradient_norm: Before clipping.
     """
 
     loss: float
     motion_accuracy: float | None
     action_accuracy: float | None
+    text_accuracy: float | None
     gradient_norm: float
 
 
@@ -96,7 +98,7 @@ class Progress:
 
 
 def _text(metrics: Metrics, speed: float | None) -> str:
-    shares = {"motion": metrics.motion_accuracy, "action": metrics.action_accuracy}
+    shares = {"motion": metrics.motion_accuracy, "action": metrics.action_accuracy, "text": metrics.text_accuracy}
     said = [f"loss {metrics.loss:.4f}", *(f"{name} {share:.1%}" for name, share in shares.items() if share is not None)]
     return " ".join([*said, f"{speed:.1f} samples/s"] if speed else said)
 

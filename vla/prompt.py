@@ -1,4 +1,4 @@
-"""From an instruction, a motion and an action to token ids, and back (the paper's tables 1 and 2).
+r"""From an instruction, a motion and an action to token ids, and back (the paper's tables 1 and 2).
 
     <START>system\n{system}<STOP>\n
     <START>user\n{observation}What action should the robot take to {instruction}?<STOP>\n
@@ -22,8 +22,8 @@ from vla.errors import PromptError
 from vla.statistics import DIMENSIONS
 from vla.tokenizer import START, STOP, action_tokenizer, encode
 
-MOTION, ACTION = 1, 2
-"""What a token that carries loss belongs to."""
+MOTION, ACTION, TEXT = 1, 2, 3
+"""What a token that carries loss belongs to: a motion sentence, actions, or any other text."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TokenSequence:
 
     Attributes:
         token_ids: `[T]` int64; 0 where the observation stands.
-        kinds: `[T]` int8; `MOTION` or `ACTION` at tokens that carry loss, 0 elsewhere.
+        kinds: `[T]` int8; `MOTION`, `ACTION` or `TEXT` at tokens that carry loss, 0 elsewhere.
         observation: `[T]` bool; where the observation's embeddings stand.
     """
 
@@ -132,6 +132,34 @@ class Prompter:
         observation[len(prompt.before) : len(prompt.before) + self.config.observation_tokens] = True
         return TokenSequence(np.array(ids, dtype=np.int64), np.array(kinds, dtype=np.int8), observation)
 
+    def conversation(self, turns: Sequence[tuple[str, str]], image: bool, longest: int) -> TokenSequence:
+        """Writes a conversation about an image, or about nothing; loss falls on what the assistant says.
+
+        Args:
+            turns: (question, answer) pairs; the image belongs to the first question.
+            image: Whether there is one.
+            longest: Tokens after which the sequence is cut.
+        """
+        ids = self._encode(f"{START}system\n{self.config.system}{STOP}\n")
+        ids, kinds, observation = list(ids), [0] * len(ids), [False] * len(ids)
+
+        def add(tokens: Sequence[int], kind: int = 0, seen: bool = False) -> None:
+            ids.extend(tokens)
+            kinds.extend([kind] * len(tokens))
+            observation.extend([seen] * len(tokens))
+
+        for index, (question, answer) in enumerate(turns):
+            before = self.config.image_position == "before_question"
+            words, patches = self._encode(question), [0] * self.config.observation_tokens * (image and index == 0)
+            add(self._encode(f"{START}user\n"))
+            for tokens, seen in ((patches, True), (words, False)) if before else ((words, False), (patches, True)):
+                add(tokens, seen=seen)
+            add([self.stop_id, *self._encode("\n"), *self._encode(f"{START}assistant\n")])
+            add([*self._encode(answer), self.stop_id], TEXT)
+            add(self._encode("\n"))
+        cut = slice(0, longest)
+        return TokenSequence(np.array(ids[cut]), np.array(kinds[cut], dtype=np.int8), np.array(observation[cut]))
+
     def motion_ids(self, sentence: str) -> tuple[int, ...]:
         """Token ids of a motion sentence, without its stop."""
         return tuple(self._encode(sentence))
@@ -149,7 +177,8 @@ class Prompter:
         total = len(prompt.before) + self.config.observation_tokens + len(prompt.after) + answer
         if total > self.config.language.context:
             raise PromptError(
-                f"The instruction {instruction[:60]!r}... needs {total} tokens with image and answer; the model's context "
+                f"The instruction {instruction[:60]!r}... needs {total} tokens with image and answer; the "
+                "model's context "
                 f"is {self.config.language.context}. Shorten the instruction."
             )
 

@@ -40,8 +40,12 @@ class RunState:
             names = sorted((held.keys() | self._told.keys()) - MAY_CHANGE)
             other = [name for name in names if held.get(name) != self._told.get(name)]
             if other:
-                lines = "\n".join(f"  {name}: {held.get(name)!r} there, {self._told.get(name)!r} here" for name in other)
-                raise TrainingError(f"{self._folder} holds a run with another configuration:\n{lines}\nGive another --out.")
+                lines = "\n".join(
+                    f"  {name}: {held.get(name)!r} there, {self._told.get(name)!r} here" for name in other
+                )
+                raise TrainingError(
+                    f"{self._folder} holds a run with another configuration:\n{lines}\nGive another --out."
+                )
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -26,8 +26,8 @@ def make_tokenizer(source: str, instructions: Iterable[str] = ()) -> Tokenizer:
     """Loads or trains a tokenizer and appends the action tokens.
 
     Args:
-        source: Hub id, folder with a `tokenizer.json`, `package:<distribution>`, or `small:<size>`: a byte-level BPE of at
-            most that many tokens, trained on the prompt, all motion sentences and the instructions.
+        source: Hub id, folder with a `tokenizer.json`, `package:<distribution>`, or `small:<size>`: a byte-level BPE
+            of at most that many tokens, trained on the prompt, all motion sentences and the instructions.
         instructions: What a small tokenizer is trained on; others ignore them.
 
     Raises:
@@ -56,11 +56,13 @@ def action_tokenizer(tokenizer: Tokenizer, where: str = "The tokenizer") -> Acti
         TokenizerError: They are missing, or their ids are not consecutive.
     """
     names = ActionTokenizer().token_names
-    ids = [tokenizer.token_to_id(name) for name in names]
-    absent = [name for name, token_id in zip(names, ids, strict=True) if token_id is None]
+    known = {name: tokenizer.token_to_id(name) for name in names}
+    ids = [token_id for token_id in known.values() if token_id is not None]
+    absent = [name for name, token_id in known.items() if token_id is None]
     if absent:
         raise TokenizerError(
-            f"{where} lacks {len(absent)} of {BINS} action tokens, {absent[0]} first: it is not the one that the model was "
+            f"{where} lacks {len(absent)} of {BINS} action tokens, {absent[0]} first: it is not the one that "
+            "the model was "
             "trained with. Use the tokenizer.json of its checkpoint."
         )
     if ids != list(range(ids[0], ids[0] + BINS)):
@@ -79,7 +81,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         raise TokenizerError(f"No {_FILE} in {folder}.")
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - the Rust library raises bare Exception for a damaged file
+    except Exception as error:  # the Rust library raises nothing narrower
         raise TokenizerError(f"{path} cannot be read: {error}.") from error
 
 
@@ -101,13 +103,15 @@ def _load(source: str) -> Tokenizer:
     try:
         if source.startswith("package:"):
             path = package_file(source)
-            return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).backend_tokenizer
-        return AutoTokenizer.from_pretrained(source).backend_tokenizer
+            loaded = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        else:
+            loaded = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise TokenizerError(
             f"The tokenizer {source!r} cannot be loaded: {error} Give a hub id that can be reached, a folder with a "
             f"{_FILE}, or one of {', '.join(GGUF_FILES)}."
         ) from error
+    return loaded.backend_tokenizer  # type: ignore[no-any-return]
 
 
 def _train_small(size: int, instructions: Iterable[str]) -> Tokenizer:
@@ -120,7 +124,7 @@ def _train_small(size: int, instructions: Iterable[str]) -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         special_tokens=[END_OF_TEXT, START, STOP],

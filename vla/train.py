@@ -3,33 +3,33 @@
     accelerate launch --config_file vla/configs/fsdp_8gpu.yaml -m vla.cli train --data DIR --out DIR ...   (8 GPUs)
     vla-train train --data DIR --out DIR ...                                                              (one device)
 
-The batch of step `i` is a function of the seed and `i`, and losses are means over all tokens of a step, so the number of
+The batch of step `i` is a function of the seed and `i`, and losses are means over all tokens of a step, so the number
+of
 processes and the size of a micro batch change rounding, nothing else; and a killed run goes on with the losses it would
 have had.
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 import tyro
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from vla.checkpoint import Checkpoint, save_checkpoint
-from vla.collate import Collate, Target
+from vla.collate import Collate, Placed, Target
 from vla.data.loader import MixtureLoader
-from vla.data.mixture import Mixture
 from vla.errors import TrainingError
 from vla.features import FeatureMixture, feature_files
-from vla.init import initial_checkpoint, with_statistics
-from vla.model import Batch, LossSums
+from vla.init import initial_checkpoint
+from vla.model import LossSums
 from vla.optim import learning_rate, make_optimizer, set_learning_rate
 from vla.progress import Metrics, Progress
 from vla.run_state import RunState
-from vla.train_config import TrainConfig
+from vla.train_config import LoopConfig, OptimConfig, TrainConfig, recorded
 from vla.train_data import (
     instructions_of,
     labeller_of,
@@ -40,13 +40,6 @@ from vla.train_data import (
 )
 
 
-class Placed(NamedTuple):
-    """A micro batch and, for error messages, the place of each row."""
-
-    batch: Batch
-    places: list[str]
-
-
 @dataclass(frozen=True)
 class Run:
     """Everything that a training loop needs.
@@ -54,31 +47,28 @@ class Run:
     Attributes:
         checkpoint: The model to train, with what is saved beside it.
         loader: Micro batches of this process, endless and resumable.
-        told: Configuration, as it is recorded.
     """
 
     checkpoint: Checkpoint
     loader: MixtureLoader[Placed]
-    told: dict[str, Any]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs `vla-train train`."""
-    train(tyro.cli(TrainConfig, args=arguments, prog="vla-train train", description=TrainConfig.__doc__))
+    train(tyro.cli(TrainConfig, args=arguments, prog="vla-train train"))
     return 0
 
 
 def train(config: TrainConfig) -> None:
-    """Trains until `config.steps`, from where the run in `config.out` stands.
+    """Trains until the last step, from where the run in its folder stands.
 
     Raises:
         TrainingError: The folder holds another run, or a loss is not finite.
     """
-    accelerator = make_accelerator(config.device)
-    state = RunState(config.out, config.to_json())
+    accelerator = make_accelerator(config.loop.device)
+    state = RunState(config.loop.out, recorded(config))
     state.claim(accelerator)
-    run = _prepare(config, accelerator)
-    optimize(run, config, accelerator, state)
+    optimize(_prepare(config, accelerator), config.loop, accelerator, state)
 
 
 def make_accelerator(device: str) -> Accelerator:
@@ -87,8 +77,8 @@ def make_accelerator(device: str) -> Accelerator:
     return Accelerator(mixed_precision="bf16" if on_gpu else "no", cpu=not on_gpu)
 
 
-def optimize(run: Run, config: TrainConfig, accelerator: Accelerator, state: RunState) -> None:
-    """Runs the optimizer steps that are left."""
+def optimize(run: Run, config: LoopConfig, accelerator: Accelerator, state: RunState) -> None:
+    """Runs the optimizer steps that are left; parameters that ask for no gradient stay as they are."""
     model, optimizer = run.checkpoint.model, make_optimizer(run.checkpoint.model, config.optim)
     model.train()
     if config.gradient_checkpointing:
@@ -96,12 +86,13 @@ def optimize(run: Run, config: TrainConfig, accelerator: Accelerator, state: Run
     prepared, optimizer = accelerator.prepare(model, optimizer)
     first = state.restore(accelerator, run.loader)
     batches = iter(run.loader)
-    accumulated = _accumulation(config, accelerator)
-    with Progress(config.out, config.steps, config.report, accelerator.is_main_process, run.told) as progress:
+    accumulated = _accumulation(config.optim, accelerator)
+    told = dict(run.checkpoint.training)
+    with Progress(config.out, config.steps, config.report, accelerator.is_main_process, told) as progress:
         for step in range(first, config.steps):
             set_learning_rate(optimizer, learning_rate(step, config.steps, config.optim))
             micro = [_moved(next(batches), accelerator.device) for _ in range(accumulated)]
-            metrics = _step(prepared, optimizer, micro, config, accelerator)
+            metrics = _step(prepared, optimizer, micro, config.optim.clip, accelerator)
             if step % config.log_every == 0 or step + 1 == config.steps:
                 progress.say(step, metrics, optimizer.param_groups[0]["lr"], config.optim.batch_size)
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
@@ -113,50 +104,41 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
     """Reads the data, builds the model and puts both together."""
     sources = read_sources(config)
     checkpoint = initial_checkpoint(
-        config.init, config.model, instructions_of(sources), config.stage, config.says_motion, config.seed
+        config.init, config.model, instructions_of(sources), config.stage, config.says_motion, config.loop.seed
     )
-    checkpoint = with_statistics(checkpoint, statistics_by_name(sources))
     sources = with_cameras(sources, len(checkpoint.config.cameras), config.cameras)
     mixture = make_mixture(config, checkpoint.config, sources)
     if config.cache:
         with accelerator.main_process_first():
             files = feature_files(checkpoint.model.to(accelerator.device), sources, config.cache)
         mixture = FeatureMixture(sources, labeller_of(config.motion), mixture.config, files)
-    told = {**config.to_json(), "sources": {source.name: list(source.cameras) for source in sources}}
-    loader = _loader(mixture, checkpoint, config, accelerator)
-    return Run(Checkpoint(checkpoint.model, checkpoint.prompter, checkpoint.statistics, config.stage, told), loader, told)
-
-
-def _loader(
-    mixture: Mixture, checkpoint: Checkpoint, config: TrainConfig, accelerator: Accelerator
-) -> MixtureLoader[Placed]:
+    told = {**recorded(config), "sources": {source.name: list(source.cameras) for source in sources}}
+    checkpoint = replace(checkpoint, statistics=statistics_by_name(sources), training=told)
     target: Target = "motion" if config.stage == "motion" else "motion_action" if config.says_motion else "action"
-    return MixtureLoader(
+    loader = MixtureLoader(
         mixture,
         Collate(checkpoint.prompter, checkpoint.statistics, target),
-        config.optim.micro_batch,
+        config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
-        workers=config.workers,
+        workers=config.loop.workers,
     )
+    return Run(checkpoint, loader)
 
 
-def _accumulation(config: TrainConfig, accelerator: Accelerator) -> int:
+def _accumulation(config: OptimConfig, accelerator: Accelerator) -> int:
     """Micro batches that every process runs in one step."""
-    at_once = config.optim.micro_batch * accelerator.num_processes
-    if config.optim.batch_size % at_once:
+    at_once = config.micro_batch * accelerator.num_processes
+    if config.batch_size % at_once:
         raise TrainingError(
-            f"--optim.batch-size {config.optim.batch_size} does not divide into {accelerator.num_processes} process(es) "
-            f"times --optim.micro-batch {config.optim.micro_batch}."
+            f"--optim.batch-size {config.batch_size} does not divide into {accelerator.num_processes} "
+            "process(es) times "
+            f"--optim.micro-batch {config.micro_batch}."
         )
-    return config.optim.batch_size // at_once
+    return int(config.batch_size // at_once)
 
 
 def _step(
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    micro: Sequence[Placed],
-    config: TrainConfig,
-    accelerator: Accelerator,
+    model: nn.Module, optimizer: Optimizer, micro: Sequence[Placed], clip: float, accelerator: Accelerator
 ) -> Metrics:
     """Runs one optimizer step; the loss is the mean over all tokens of all processes."""
     counted = torch.stack([(placed.batch.kinds > 0).sum() for placed in micro]).sum()
@@ -169,17 +151,17 @@ def _step(
             # Processes average their gradients, so each one's share of the mean is scaled up by their number.
             accelerator.backward(part.loss / tokens * accelerator.num_processes)
         sums.append(part)
-    norm = accelerator.clip_grad_norm_(model.parameters(), config.optim.clip)
+    norm = accelerator.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
     optimizer.zero_grad()
     loss = accelerator.reduce(_total([part.loss.detach() for part in sums]), reduction="sum")
     counts = accelerator.reduce(_total([part.tokens for part in sums]), reduction="sum").tolist()
     right = accelerator.reduce(_total([part.correct for part in sums]), reduction="sum").tolist()
-    accuracies = [hits / count if count else None for hits, count in zip(right, counts, strict=True)]
-    return Metrics(float(loss / tokens), accuracies[0], accuracies[1], float(norm))
+    motion, action, text = [hits / count if count else None for hits, count in zip(right, counts, strict=True)]
+    return Metrics(float(loss / tokens), motion, action, text, float(norm))
 
 
-def _save(model: torch.nn.Module, run: Run, config: TrainConfig, accelerator: Accelerator) -> None:
+def _save(model: torch.nn.Module, run: Run, config: LoopConfig, accelerator: Accelerator) -> None:
     weights = accelerator.get_state_dict(model)
     if accelerator.is_main_process:
         save_checkpoint(config.out / "checkpoint", run.checkpoint, weights, config.save_dtype)
@@ -188,7 +170,9 @@ def _save(model: torch.nn.Module, run: Run, config: TrainConfig, accelerator: Ac
 
 def _check_finite(part: LossSums, placed: Placed) -> None:
     if not torch.isfinite(part.loss):
-        bad = [place for place, loss in zip(placed.places, part.row_loss.tolist(), strict=True) if not loss < float("inf")]
+        bad = [
+            place for place, loss in zip(placed.places, part.row_loss.tolist(), strict=True) if not loss < float("inf")
+        ]
         raise TrainingError(
             f"The loss is {part.loss.item()} on: {'; '.join(bad or placed.places)}. Training stopped before that step "
             "changed any weight. If these samples are sound, lower --optim.lr."
@@ -201,9 +185,8 @@ def _marked(micro: Sequence[Placed]) -> Iterator[tuple[Placed, bool]]:
         yield placed, index == len(micro) - 1
 
 
-def _moved(placed: tuple[Batch, list[str]], device: torch.device) -> Placed:
-    batch, places = placed
-    return Placed(batch.to(device), places)
+def _moved(placed: Placed, device: torch.device) -> Placed:
+    return Placed(placed.batch.to(device), placed.places)
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:

@@ -38,6 +38,46 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class LoopConfig:
+    """How long training runs, on what, and what it leaves behind.
+
+    Attributes:
+        out: Folder for the checkpoint, the metrics and the state to go on from.
+        optim: How weights are changed.
+        steps: Optimizer steps.
+        seed: Of the shuffle, the augmentation and random weights.
+        device: "auto" takes a GPU where there is one.
+        workers: Processes that read ahead, for each training process.
+        gradient_checkpointing: Trade time for memory.
+        save_every: Steps between states; what follows the last one is lost when the process is killed.
+        log_every: Steps between lines of metrics.
+        save_dtype: In which the checkpoint's weights are stored.
+        report: Also send metrics to this service.
+    """
+
+    out: Path
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    steps: int = 10_000
+    seed: int = 0
+    device: Literal["auto", "cpu"] = "auto"
+    workers: int = 0
+    gradient_checkpointing: bool = False
+    save_every: int = 500
+    log_every: int = 1
+    save_dtype: Precision = "float32"
+    report: Literal["none", "wandb", "trackio"] = "none"
+
+    def __post_init__(self) -> None:
+        """Refuses a run of nothing."""
+        if min(self.steps, self.save_every, self.log_every, self.optim.batch_size, self.optim.micro_batch) < 1:
+            raise TrainingError("Steps, batch sizes, --save-every and --log-every must be at least 1.")
+
+
+Loop = Annotated[LoopConfig, tyro.conf.arg(name="")]
+"""A `LoopConfig` whose options stand on the command line without a prefix."""
+
+
+@dataclass(frozen=True)
 class ModelOptions:
     """What to build when training does not go on from a checkpoint.
 
@@ -70,50 +110,30 @@ class TrainConfig:
 
     Attributes:
         data: Folders of datasets: LeRobot, RLDS (TFDS) or LIBERO HDF5.
-        out: Folder for the checkpoint, the metrics and the state to go on from.
+        loop: How long, on what, and where to.
         stage: "motion" is the paper's pretraining, "action" the ablation's pretraining on actions alone, "finetune" the
             second stage.
         motion: Which labels the motion sentences are; "none" leaves the motion turn out.
         init: "scratch" (pretrained towers and language model), a checkpoint folder, or a Prismatic .pt file.
         model: What to build, unless `init` is a checkpoint folder.
-        optim: How weights are changed.
         read: How to read the data.
-        steps: Optimizer steps.
         weights: How often a step of each dataset is seen, relative to the others; one number a folder.
         cameras: The datasets' names of the model's views; by default each dataset's first ones.
         cache: Folder in which features of frozen towers are kept, so that images are seen once.
         shift: Augmentation: images are shifted by up to this many pixels, edges repeated.
-        seed: Of the shuffle, the augmentation and random weights.
-        workers: Processes that read ahead, for each training process.
-        device: "auto" takes a GPU where there is one.
-        gradient_checkpointing: Trade time for memory.
-        save_every: Steps between states; what follows the last one is lost when the process is killed.
-        log_every: Steps between lines of metrics.
-        save_dtype: In which the checkpoint's weights are stored.
-        report: Also send metrics to this service.
     """
 
     data: tuple[Path, ...]
-    out: Path
+    loop: Loop
     stage: TrainStage = "finetune"
     motion: MotionLabels = "adaptive"
     init: str = "scratch"
     model: ModelOptions = field(default_factory=ModelOptions)
-    optim: OptimConfig = field(default_factory=OptimConfig)
     read: Annotated[ReadOptions, tyro.conf.arg(name="")] = field(default_factory=ReadOptions)
-    steps: int = 10_000
     weights: tuple[float, ...] = ()
     cameras: tuple[str, ...] = ()
     cache: Path | None = None
     shift: int = 0
-    seed: int = 0
-    workers: int = 0
-    device: Literal["auto", "cpu"] = "auto"
-    gradient_checkpointing: bool = False
-    save_every: int = 500
-    log_every: int = 1
-    save_dtype: Precision = "float32"
-    report: Literal["none", "wandb", "trackio"] = "none"
 
     def __post_init__(self) -> None:
         """Refuses combinations that mean nothing."""
@@ -125,21 +145,21 @@ class TrainConfig:
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
         if self.cache and self.shift:
             raise TrainingError("--cache keeps features of the images as they are: --shift cannot change them.")
-        if self.optim.batch_size < 1 or self.optim.micro_batch < 1 or self.steps < 1:
-            raise TrainingError("--steps, --optim.batch-size and --optim.micro-batch must be at least 1.")
 
     @property
     def says_motion(self) -> bool:
         """Whether the model that comes out says a motion sentence."""
         return self.stage != "action" and self.motion != "none"
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON data."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+
+MAY_CHANGE = {"workers", "save_every", "log_every", "report", "device", "cache", "gradient_checkpointing", "save_dtype"}
+"""Options that a run which goes on may have otherwise: they do not decide what is learned."""
 
 
-MAY_CHANGE = {"workers", "save_every", "log_every", "report", "device", "cache", "gradient_checkpointing"}
-"""Fields that a run which goes on may have otherwise: they do not decide what is learned."""
+def recorded(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any configuration dataclass with a loop
+    """Returns a configuration as plain JSON data, the loop's options beside the others."""
+    fields = asdict(config)
+    return {name: _plain(value) for name, value in {**fields.pop("loop"), **fields}.items()}
 
 
 def _plain(value: object) -> object:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla.config import ModelConfig
-from vla.data.episode import Episode
 from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
 from vla.data.read import read_episodes
 from vla.errors import TrainingError
@@ -22,7 +22,7 @@ def read_sources(config: TrainConfig) -> tuple[Source, ...]:
         TrainingError: Two folders hold data sets of one name, or a folder holds no episode.
     """
     weights = config.weights or (1.0,) * len(config.data)
-    sources = []
+    sources: list[Source] = []
     for folder, weight in zip(config.data, weights, strict=True):
         episodes = list(read_episodes(folder, config.read))
         if not episodes:
@@ -51,7 +51,7 @@ def with_cameras(sources: Sequence[Source], views: int, cameras: tuple[str, ...]
 
 def make_mixture(config: TrainConfig, model: ModelConfig, sources: Sequence[Source]) -> Mixture:
     """Makes the endless sequence of samples that the run sees."""
-    options = MixtureConfig(seed=config.seed, image_size=model.image_size, chunk=model.chunk)
+    options = MixtureConfig(seed=config.loop.seed, image_size=model.image_size, chunk=model.chunk)
     _check_state(model, sources)
     if config.shift:
         return ShiftedMixture(sources, labeller_of(config.motion), options, config.shift)
@@ -60,7 +60,9 @@ def make_mixture(config: TrainConfig, model: ModelConfig, sources: Sequence[Sour
 
 def labeller_of(motion: MotionLabels) -> Labeller | None:
     """Returns the labeller of that name."""
-    return {"adaptive": AdaptiveLabeller(), "raw": RawLabeller(), "none": None}[motion]
+    if motion == "none":
+        return None
+    return AdaptiveLabeller() if motion == "adaptive" else RawLabeller()
 
 
 def statistics_by_name(sources: Sequence[Source]) -> Mapping[str, ActionStatistics]:
@@ -86,26 +88,25 @@ class ShiftedMixture(Mixture):
         """Reads a sample; its shift is a function of seed and position."""
         sample = super().__getitem__(position)
         generator = np.random.default_rng([self.config.seed, position, self._pixels])
-        images = tuple(_shifted(image, generator.integers(-self._pixels, self._pixels + 1, 2)) for image in sample.images)
+        images = tuple(
+            _shifted(image, generator.integers(-self._pixels, self._pixels + 1, 2)) for image in sample.images
+        )
         return Sample(**{**vars(sample), "images": images})
 
 
-def _shifted(image: np.ndarray, offset: np.ndarray) -> np.ndarray:
+def _shifted(image: NDArray[np.uint8], offset: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Shifts `[H, W, 3]` by `(dy, dx)` pixels, repeating the edge."""
     height, width = image.shape[:2]
     rows = np.clip(np.arange(height) + offset[0], 0, height - 1)
     columns = np.clip(np.arange(width) + offset[1], 0, width - 1)
-    return image[rows[:, None], columns]
+    shifted: NDArray[np.uint8] = image[rows[:, None], columns]
+    return shifted
 
 
 def _check_state(model: ModelConfig, sources: Sequence[Source]) -> None:
     for source in sources:
         size = source.episodes[0].state.shape[1]
         if model.state_size and size != model.state_size:
-            raise TrainingError(f"The model reads {model.state_size} numbers of state; dataset {source.name!r} has {size}.")
-
-
-def episode_count(sources: Sequence[Source]) -> tuple[int, int]:
-    """Returns the numbers of episodes and of steps."""
-    episodes: list[Episode] = [episode for source in sources for episode in source.episodes]
-    return len(episodes), sum(map(len, episodes))
+            raise TrainingError(
+                f"The model reads {model.state_size} numbers of state; dataset {source.name!r} has {size}."
+            )

@@ -1,4 +1,4 @@
-"""Pretrained weights: from a hub, a local folder or an installed package into our network, every tensor accounted for."""
+"""Pretrained weights from a hub, a local folder or a package into our network, every tensor accounted for."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import interpolate
 from transformers import (
     AutoModelForCausalLM,
     Dinov2Model,
@@ -146,7 +146,8 @@ def _from_hub(load: Callable[[], PreTrainedModel], source: str) -> PreTrainedMod
     except (OSError, ImportError) as error:
         what = "folder" if Path(source).is_dir() else "hub id"
         raise WeightsError(
-            f"Cannot load pretrained weights from the {what} {source!r}: {error} Give a local folder that holds them, or "
+            f"Cannot load pretrained weights from the {what} {source!r}: {error} Give a local folder that holds "
+            "them, or "
             "train from random weights."
         ) from error
 
@@ -159,7 +160,7 @@ def _resampled(positions: Tensor, prefix: int, side: int) -> Tensor:
     if old == side:
         return positions
     square = grid.float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    resized = F.interpolate(square, size=(side, side), mode="bicubic", antialias=True)
+    resized = interpolate(square, size=(side, side), mode="bicubic", antialias=True)
     joined = torch.cat([kept, resized.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)], dim=1)
     return joined if positions.ndim == 3 else joined[0]
 

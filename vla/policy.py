@@ -1,0 +1,224 @@
+"""A checkpoint as a policy of the harness; the only module of this package that imports it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evals.errors import SpaceMismatchError, UsageError
+from evals.types import ActionChunk, ActionSpace, Episode, Observation, Suite
+from vla.actions import DIMENSIONS, GRIPPER, unnormalize_affine
+from vla.checkpoint import Checkpoint, load_checkpoint
+from vla.data.frames import resize
+from vla.decode import Decoded, Decoder
+from vla.errors import CheckpointError, ImageError, ModelError
+from vla.grammar import grammar
+from vla.statistics import ActionStatistics
+
+Rotation = Literal["axis_angle", "euler_xyz"]
+
+_OPEN_LEVEL = 0.5
+_SLACK = 1.5
+"""How far action statistics may reach beyond what a controller executes, as a factor; demonstrations clip a little."""
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """How a checkpoint is run.
+
+    Attributes:
+        unnorm_key: Data set whose statistics turn predictions back into the robot's units.
+        rotation: Format of that data set's rotation deltas.
+        replan_every: Actions of a chunk to run before looking again.
+        exact: Answer every observation alone and without drafts, so that its batch cannot change even a rounding.
+    """
+
+    unnorm_key: str
+    rotation: Rotation
+    replan_every: int
+    exact: bool
+
+
+def vla(
+    suite: Suite,
+    *,
+    checkpoint: Path,
+    unnorm_key: str,
+    device: str = "cpu",
+    exact: bool = False,
+    cameras: str = "",
+    rotation: Rotation = "axis_angle",
+    replan_every: int = 0,
+) -> "VlaPolicy":
+    """Loads a checkpoint as a policy.
+
+    Args:
+        suite: That it is to act in.
+        checkpoint: Folder that `vla-train` wrote.
+        unnorm_key: Data set of the checkpoint whose action statistics are used.
+        device: "cpu", "cuda" or "cuda:N".
+        exact: Answer every observation alone, so that nothing depends on what it is batched with.
+        cameras: The suite's names of the model's views, with commas between; by default its first ones.
+        rotation: Format of the data set's rotation deltas (real Bridge V2 has Euler angles; our recordings axis-angle).
+        replan_every: Actions of a chunk to run before looking again; by default all of them.
+
+    Raises:
+        UsageError: The checkpoint cannot be used here; the message says why.
+        SpaceMismatchError: Its numbers are not the suite's.
+    """
+    try:
+        loaded = load_checkpoint(checkpoint)
+        statistics = loaded.action_statistics(unnorm_key)
+        if loaded.stage not in ("finetune", "action"):
+            raise CheckpointError(
+                f"{checkpoint} was trained in stage {loaded.stage!r} only, so it never learnt to act; run "
+                "`vla-train train --stage finetune --init` on it."
+            )
+        torch_device = _device(device)
+    except ModelError as error:
+        raise UsageError(str(error)) from error
+    _check_spaces(suite, loaded, unnorm_key, statistics)
+    options = PolicyOptions(unnorm_key, rotation, replan_every or loaded.config.chunk, exact)
+    return VlaPolicy(suite, loaded, options, _cameras(suite, loaded, cameras), torch_device)
+
+
+class VlaPolicy:
+    """Answers observations with the model's action chunk and the motion that it said first."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        checkpoint: Checkpoint,
+        options: PolicyOptions,
+        cameras: tuple[str, ...],
+        device: torch.device,
+    ) -> None:
+        config = checkpoint.config
+        self.name = f"vla-{config.name}"
+        self.action_space = suite.action_space
+        self.state_space = suite.state_space if config.state_size else None
+        self.cameras = cameras
+        self.replan_every = options.replan_every
+        self._config = config
+        self._options = options
+        self._statistics = checkpoint.action_statistics(options.unnorm_key)
+        self._model = checkpoint.model.to(device).eval()
+        self._prompter = checkpoint.prompter
+        self._decoder = Decoder(self._model, self._prompter, grammar(self._prompter, config.motion, action=True))
+        self._device = device
+        self._last: dict[str, Decoded] = {}
+
+    def begin(self, episode: Episode) -> None:
+        """Forgets what was said in an earlier attempt at the episode."""
+        self._last.pop(episode.id, None)
+
+    def end(self, episode: Episode) -> None:
+        """Forgets the episode."""
+        self._last.pop(episode.id, None)
+
+    def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """Answers a batch; an observation whose prompt or images cannot be used raises for the whole batch."""
+        if self._options.exact:
+            return [self._chunk(self._decode([one])[0]) for one in observations]
+        answers = self._decode(observations)
+        for observation, answer in zip(observations, answers, strict=True):
+            self._last[observation.episode.id] = answer
+        return [self._chunk(answer) for answer in answers]
+
+    def _decode(self, observations: Sequence[Observation]) -> list[Decoded]:
+        images = np.stack([self._images(observation.images) for observation in observations])
+        state = None
+        if self._config.state_size:
+            stacked = np.stack([observation.state for observation in observations]).astype(np.float32)
+            state = torch.from_numpy(stacked).to(self._device)
+        with torch.inference_mode():
+            features = self._model.features(torch.from_numpy(images).to(self._device))
+            observed = self._model.observation(features, state)
+        last = [self._last.get(observation.episode.id) for observation in observations]
+        drafts = [answer.tokens if answer else () for answer in last]
+        answers: list[Decoded] = self._decoder.decode(observed, [observation.instruction for observation in
+            observations], drafts)
+        return answers
+
+    def _images(self, images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Returns the views `[C, size, size, 3]`."""
+        views = []
+        for name in self.cameras:
+            image = images.get(name)
+            if image is None or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                got = "no image" if image is None else f"{image.dtype} {list(image.shape)}"
+                raise ImageError(f"Camera {name!r}: got {got}, expected uint8 [height, width, 3] RGB.")
+            views.append(resize(image, self._config.image_size))
+        return np.stack(views)
+
+    def _chunk(self, answer: Decoded) -> ActionChunk:
+        normalized = self._prompter.actions.decode(np.array(answer.action_ids)).reshape(-1, len(DIMENSIONS))
+        actions = unnormalize_affine(normalized, self._statistics)
+        if self._options.rotation == "euler_xyz":
+            actions[:, 3:6] = axis_angle_from_euler_xyz(actions[:, 3:6])
+        space = self.action_space
+        actions[:, GRIPPER] = np.where(actions[:, GRIPPER] > _OPEN_LEVEL, space.gripper_open, space.gripper_closed)
+        return ActionChunk(actions, answer.motion)
+
+
+def axis_angle_from_euler_xyz(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turns roll, pitch, yaw about fixed axes, `[N, 3]` radians, into axis-angle `[N, 3]`."""
+    half = angles / 2
+    (cr, cp, cy), (sr, sp, sy) = np.cos(half).T, np.sin(half).T
+    w = cr * cp * cy + sr * sp * sy
+    xyz = np.stack([sr * cp * cy - cr * sp * sy, cr * sp * cy + sr * cp * sy, cr * cp * sy - sr * sp * cy], axis=1)
+    sine = np.linalg.norm(xyz, axis=1)
+    angle = 2 * np.arctan2(sine, w)
+    scale = np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), 2.0)
+    turned: NDArray[np.float64] = xyz * scale[:, None]
+    return turned
+
+
+def _check_spaces(suite: Suite, checkpoint: Checkpoint, key: str, statistics: ActionStatistics) -> None:
+    """Refuses a suite whose numbers the checkpoint's cannot be."""
+    space = suite.action_space
+    unlike = []
+    for name, expected in (("translation", "delta"), ("rotation", "axis_angle")):
+        if getattr(space, name) != expected:
+            unlike.append(f"{ActionSpace.__name__}.{name}: policy {expected!r}, suite {getattr(space, name)!r}")
+    reach = np.maximum(np.abs(statistics.q01), np.abs(statistics.q99))[:GRIPPER]
+    limit = max(abs(space.low), abs(space.high)) * _SLACK
+    if (reach > limit).any():
+        worst = int(reach.argmax())
+        unlike.append(
+            f"units: actions of {key!r} reach {reach[worst]:.3g} in {DIMENSIONS[worst]}, the suite's controller "
+            "takes up to "
+            f"{max(abs(space.low), abs(space.high)):g}"
+        )
+    size, names = checkpoint.config.state_size, suite.state_space.names
+    if size and size != len(names):
+        unlike.append(f"state: policy reads {size} numbers, suite has {len(names)} ({', '.join(names)})")
+    if unlike:
+        raise SpaceMismatchError(f"vla-{checkpoint.config.name}", suite.name, unlike)
+
+
+def _cameras(suite: Suite, checkpoint: Checkpoint, named: str) -> tuple[str, ...]:
+    known = tuple(camera.name for camera in suite.protocol.cameras)
+    views = checkpoint.config.cameras
+    chosen = tuple(name.strip() for name in named.split(",")) if named else known[: len(views)]
+    if len(chosen) != len(views) or not set(chosen) <= set(known):
+        raise UsageError(
+            f"The model has the views {list(views)}; suite {suite.name!r} has the cameras {list(known)}. Name "
+            "one for each "
+            f"view with cameras=...; got {named!r}."
+        )
+    return chosen
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"device={name!r} is no device; expected cpu, cuda or cuda:N.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device={name!r}: PyTorch sees no GPU on this machine; use device=cpu.")
+    return device
