@@ -6,7 +6,7 @@ from evals.contract import PrivilegedPolicy
 from evals.errors import UsageError
 from evals.gates.finding import Bench, Finding
 from evals.registry import load_object
-from evals.rollout import Conduct, rollout
+from evals.rollout import Conduct, Rollout, rollout
 
 RESETS = 3
 
@@ -48,15 +48,10 @@ def expert(bench: Bench) -> Finding:
     policy = load_object(suite.expert)(suite)
     if not isinstance(policy, PrivilegedPolicy):
         return Finding("expert", False, commanded, f"{suite.expert} keeps no attach()", "see PrivilegedPolicy")
-    episode = bench.episode()
-    policy.attach(bench.env)
     try:
-        policy.begin(episode)
-    except UsageError as error:
+        result = _play(bench, policy)
+    except UsageError as error:  # it has no skill for this task
         return Finding("expert", None, commanded, str(error), "")
-    conduct = Conduct(replan_every=policy.replan_every)
-    result = rollout(bench.env, suite, episode, lambda seen: policy.act([seen])[0], conduct, lambda phase: None)
-    policy.end(episode)
     scored = {"first": result.success_ever, "ever": result.success_ever, "last": result.success_last}
     return Finding(
         "expert",
@@ -65,3 +60,12 @@ def expert(bench: Bench) -> Finding:
         f"success at step {result.success_first}" if result.success_ever else f"no success in {result.steps} steps",
         "actions do not do what they say: look at the other gates first, then record a video of the expert",
     )
+
+
+def _play(bench: Bench, policy: PrivilegedPolicy) -> Rollout:
+    episode, conduct = bench.episode(), Conduct(replan_every=policy.replan_every)
+    policy.attach(bench.env)
+    policy.begin(episode)
+    result = rollout(bench.env, bench.suite, episode, lambda seen: policy.act([seen])[0], conduct, lambda phase: None)
+    policy.end(episode)
+    return result
