@@ -4,6 +4,9 @@ Every class here holds places (byte ranges, rows, timestamps), never pixels, so 
 into memory, travel to loader workers cheaply, and any step of any episode can be read without its neighbours.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -13,6 +16,7 @@ from typing import Protocol
 import av
 import h5py
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 from PIL import Image as Pillow
@@ -52,7 +56,7 @@ class FileFrames:
 
     def __getitem__(self, step: int) -> Image:
         offset, size = self.spans[step]
-        with self.where.file.open("rb") as file:
+        with _reading(self.where, step), self.where.file.open("rb") as file:
             file.seek(offset)
             return decode(file.read(size), self.where, step)
 
@@ -76,9 +80,10 @@ class ParquetFrames:
 
     def __getitem__(self, step: int) -> Image:
         row = int(self.rows[step])
-        starts = _row_group_starts(self.where.file)
-        group = int(np.searchsorted(starts, row, side="right")) - 1
-        encoded = _row_group(self.where.file, group, self.where.field)[row - int(starts[group])]
+        with _reading(self.where, step):
+            starts = _row_group_starts(self.where.file)
+            group = int(np.searchsorted(starts, row, side="right")) - 1
+            encoded = _row_group(self.where.file, group, self.where.field)[row - int(starts[group])]
         if encoded is None:
             raise DataError(self.where, f"step {step} holds no image bytes; embed the images in the parquet file.")
         return decode(encoded, self.where, step)
@@ -103,18 +108,15 @@ class VideoFrames:
 
     def __getitem__(self, step: int) -> Image:
         target = float(self.seconds[step])
-        try:
-            with av.open(str(self.where.file)) as container:
-                stream = container.streams.video[0]
-                container.seek(round(target / stream.time_base), stream=stream)
-                for frame in container.decode(stream):
-                    if frame.time is not None and abs(frame.time - target) <= self.tolerance:
-                        pixels: Image = frame.to_ndarray(format="rgb24")
-                        return pixels
-                    if frame.time is not None and frame.time > target:
-                        break
-        except (av.FFmpegError, IndexError) as error:
-            raise DataError(self.where, f"cannot decode the video at step {step}: {error}.") from error
+        with _reading(self.where, step), av.open(str(self.where.file)) as container:
+            stream = container.streams.video[0]
+            container.seek(round(target / stream.time_base), stream=stream)
+            for frame in container.decode(stream):
+                if frame.time is not None and abs(frame.time - target) <= self.tolerance:
+                    pixels: Image = frame.to_ndarray(format="rgb24")
+                    return pixels
+                if frame.time is not None and frame.time > target:
+                    break
         raise DataError(self.where, f"the video has no frame at {target:.3f} s (step {step}); is it cut short?")
 
 
@@ -136,8 +138,8 @@ class Hdf5Frames:
         return len(self.rows)
 
     def __getitem__(self, step: int) -> Image:
-        with h5py.File(self.where.file, "r") as file:
-            pixels: Image = file[self.where.field][int(self.rows[step])]
+        with _reading(self.where, step):
+            pixels: Image = _hdf5(self.where.file, os.getpid())[self.where.field][int(self.rows[step])]
         return np.ascontiguousarray(pixels[::-1, ::-1]) if self.upside_down else pixels
 
 
@@ -173,6 +175,21 @@ def resize(image: Image, size: int) -> Image:
     if image.shape[:2] == (size, size):
         return image
     return np.asarray(Pillow.fromarray(image).resize((size, size), Pillow.Resampling.LANCZOS))
+
+
+@contextmanager
+def _reading(where: Where, step: int) -> Iterator[None]:
+    """Says where a file failed that was fine when the dataset was opened."""
+    try:
+        yield
+    except (OSError, KeyError, IndexError, pa.ArrowException, av.FFmpegError) as error:
+        raise DataError(where, f"cannot read the image of step {step}: {error!r}.") from error
+
+
+@lru_cache(maxsize=_OPEN_FILES)
+def _hdf5(path: Path, process: int) -> h5py.File:
+    """Opens a file once per process; a forked process must not use its parent's."""
+    return h5py.File(path, "r")
 
 
 @lru_cache(maxsize=_OPEN_FILES)

@@ -87,7 +87,7 @@ def test_a_video_that_is_cut_short_is_named_when_the_frame_is_asked_for(tmp_path
     with pytest.raises(DataError, match=r"no frame at 0\.500 s \(step 5\)"):
         episode.cameras["front"][5]
     (root / f"videos/chunk-000/{files.CAMERA}/episode_000000.mp4").write_bytes(b"no video")
-    with pytest.raises(DataError, match="cannot decode the video"):
+    with pytest.raises(DataError, match="cannot read the image of step 0"):
         episode.cameras["front"][0]
 
 
@@ -175,6 +175,16 @@ def test_the_writer_refuses_a_full_folder_and_a_different_episode(recorded: tupl
             writer.add(second, {"seed": np.zeros(len(second))})
         with pytest.raises(DataError, match="'timestamp': is a column of LeRobot's own"):
             writer.add(second, {"timestamp": np.zeros(len(second))})
+
+
+def test_a_data_file_that_disappears_is_named_when_an_image_is_asked_for(recorded: tuple[Path, list[Episode]]):
+    root, _ = recorded
+    episode = next(read_lerobot(root))
+    (root / "data/chunk-000/file-000.parquet").unlink()
+    with pytest.raises(
+        DataError, match=r"file-000\.parquet, episode 0, field 'observation.images.agentview': cannot read"
+    ):
+        episode.cameras["agentview"][0]
 
 
 def test_an_empty_dataset_is_not_written(tmp_path: Path):

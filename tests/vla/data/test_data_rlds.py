@@ -53,7 +53,7 @@ def test_the_bridge_sample_is_read_whole(shared: Path):
     assert episode.control_hz == 5
 
 
-def test_raw_bridge_actions_have_the_statistics_that_tensorflow_gave(shared: Path):
+def test_raw_bridge_actions_have_the_statistics_that_are_recorded_for_them(shared: Path):
     published = json.loads((shared / "data/oxe_action_stats.json").read_text())["datasets"]["bridge_debug_octo"]
     expected = published["records"][0]["action"]
     actions = np.concatenate([e.actions for e in read_rlds(shared / "data/bridge_dataset", layout=RAW_BRIDGE)])

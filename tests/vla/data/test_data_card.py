@@ -1,0 +1,73 @@
+"""`vla-train stats`: the card, its errors, and a help that imports nothing heavy."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import lerobot_files as files
+import pytest
+
+from vla.cli import main
+from vla.data.card import card_text, make_card
+from vla.data.errors import DataError
+from vla.statistics import read_statistics
+
+
+def test_the_card_of_the_bridge_sample(shared: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    file = tmp_path / "statistics.json"
+    assert main(["stats", str(shared / "data/bridge_dataset"), "--statistics", str(file), "--top", "3"]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "episodes       25",
+        "steps          200",
+        "5 Hz",
+        "primary 64x64",
+        "8  put carrot on plate",
+        "1 more",
+    ):
+        assert line in text
+    assert read_statistics(file)["bridge_dataset"].num_transitions == 200
+
+
+def test_broken_episodes_are_listed_when_skipped_and_stop_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    root = files.write_v2(tmp_path / "drawers", [4, 6, 3])
+    (root / f"videos/chunk-000/{files.CAMERA}/episode_000001.mp4").unlink()
+    (root / f"videos/chunk-000/{files.CAMERA}/episode_000002.mp4").write_bytes(b"no video")
+    assert main(["stats", str(root), "--skip-bad"]) == 0
+    text = capsys.readouterr().out
+    assert "episodes       1\n" in text
+    assert "left out: 2" in text
+    assert "episode 1, field 'observation.images.front': the video file is missing" in text
+    assert "episode 2, field 'observation.images.front': cannot read" in text
+    assert main(["stats", str(root)]) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_labels_add_up_to_the_steps(tmp_path: Path):
+    card = make_card(files.write_v3(tmp_path / "drawers", [4, 6, 3]))
+    assert card.labels.total() == 13
+    assert card.instructions == {"open the drawer": 2, "close the drawer": 1}
+    assert "motion labels" in card_text(card)
+
+
+def test_a_dataset_without_a_readable_episode_is_an_error_that_lists_them(tmp_path: Path):
+    root = files.write_v3(tmp_path / "drawers", [4, 6])
+    next(root.glob("videos/**/*.mp4")).unlink()
+    with pytest.raises(DataError, match=r"no episode can be read \(2 are broken\)"):
+        make_card(root, on_bad=lambda error: None)
+
+
+@pytest.mark.parametrize("arguments", [["stats", "nowhere"], ["statz"]])
+def test_wrong_input_is_one_line_and_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from vla.cli import main; main(['--help']); "
+        "print([m for m in ('torch', 'tyro', 'pandas', 'pyarrow', 'av', 'h5py', 'transformers') if m in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "stats" in output
+    assert output.splitlines()[-1] == "[]"
