@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from envs.simpler_assets import Pack, find_pack
-from envs.simpler_tasks import CAMERA, bridge_task, placement_of
+from envs.simpler_tasks import CAMERA, bridge_task, start_of
 from envs.simpler_vulkan import start_renderer
 from evals.errors import ContractError, SimulatorError, UnknownNameError
 from evals.types import ActionSpace, Episode, FloatArray, Observation, Step, Suite, Task
@@ -71,7 +71,7 @@ class BridgeEnv:
 
         if episode.task != self._task.id:
             raise ContractError(f"This env was built for task {self._task.id}, not for task {episode.task}.")
-        placement = placement_of(self._bridge, episode)
+        start = start_of(self._bridge, episode)
         self._episode = episode
         self._steps = 0
         self._photo_camera = self._scene = None
@@ -79,7 +79,7 @@ class BridgeEnv:
             self._scene = BridgeScene(self._bridge, self._pack.root, renders=bool(self._cameras))
         except RuntimeError as error:
             raise SimulatorError(f"SAPIEN could not build the scene of {self._task.name!r}: {error}.") from error
-        self._scene.place(placement)
+        self._scene.place(start)
         if self._cameras:
             from envs.simpler_camera import PhotoCamera
 

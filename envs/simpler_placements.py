@@ -1,16 +1,22 @@
-"""Where the objects of a Bridge task start: official grids, and the seeded placements beyond them. World frame, metres, radians."""
+"""Where the objects of a Bridge task start: official grids and seeded placements. World frame, metres, radians."""
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
+from pathlib import Path
 
 import numpy as np
+
+from evals.types import FloatArray
 
 XY = tuple[float, float]
 
 TABLE_CENTER: XY = (-0.16, 0.0)
+SETTLED = Path(__file__).parent / "data" / "simpler_settled.json"
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,19 @@ class Placement:
     source_xy: XY
     target_xy: XY
     source_yaw: float
+
+
+@dataclass(frozen=True)
+class Start:
+    """How an episode starts.
+
+    Attributes:
+        placement: where the objects are dropped.
+        rest: `[2, 7]` where source and target lie instead (position, quaternion wxyz), or None to let them fall.
+    """
+
+    placement: Placement
+    rest: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -52,8 +71,15 @@ class Region:
                 return Placement(xy_source, xy_target, float(rng.uniform(*self.yaw)))
 
 
+@lru_cache(maxsize=8)
+def original_rest(task: str) -> FloatArray:
+    """Return `[24, 2, 7]`: where SAPIEN 2.2.2 lets source and target come to rest in a task's official episodes."""
+    poses: FloatArray = np.array(json.loads(SETTLED.read_text())["poses"][task])
+    return poses
+
+
 def corner_pairs(half_edge: float, yaws: tuple[float, ...]) -> tuple[Placement, ...]:
-    """Return every ordered pair of different corners of a square on the table with every yaw, the yaw running fastest."""
+    """Return every ordered pair of different corners of a square on the table, each with every yaw."""
     x, y = TABLE_CENTER
     corners = [(x + i * half_edge, y + j * half_edge) for i, j in product((-1, 1), repeat=2)]
     pairs = [(source, target) for source, target in product(corners, repeat=2) if source != target]

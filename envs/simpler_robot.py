@@ -1,8 +1,8 @@
 """The WidowX of SimplerEnv and the controller that turns an action into joint targets.
 
-The controller is ManiSkill2_real2sim's `arm_pd_ee_target_delta_pose_align2_gripper_pd_joint_pos` (`agents/controllers/
-pd_ee_pose.py`, `agents/configs/widowx/defaults.py`): the target of the gripper is moved and turned, and inverse kinematics
-from the present joint positions gives the joints' targets.
+The controller is ManiSkill2_real2sim's `arm_pd_ee_target_delta_pose_align2_gripper_pd_joint_pos`
+(`agents/controllers/pd_ee_pose.py`, `agents/configs/widowx/defaults.py`): the target of the gripper is moved and
+turned, and inverse kinematics from the present joint positions gives the joints' targets.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class WidowX:
         """Set the joints' targets from an action.
 
         Args:
-            action: `[7]`: metres and axis-angle radians in the frame of `base_link`, applied about the gripper's present
-                position; gripper from -1 (closed) to +1 (open), clipped.
+            action: `[7]`: metres and axis-angle radians in the frame of `base_link`, applied about the gripper's
+                present position; gripper from -1 (closed) to +1 (open), clipped.
         """
         here = self.gripper_in_base().p
         change = sapien.Pose(action[:3], quat_xyzw_to_wxyz(axis_angle_to_quat_xyzw(action[3:6])))

@@ -13,11 +13,13 @@ import numpy as np
 import sapien
 
 from envs.simpler_hulls import convex_pieces
+from envs.simpler_placements import Placement, Start
 from envs.simpler_robot import WidowX
-from envs.simpler_tasks import CONTROL_HZ, SIMULATION_HZ, BridgeTask, Placement
+from envs.simpler_tasks import CONTROL_HZ, SIMULATION_HZ, BridgeTask
 from evals.types import FloatArray
 
 SUBSTEPS = SIMULATION_HZ // CONTROL_HZ
+VISUALS = ("obj", "dae", "glb")
 DATASET = Path("tasks/bridge_v2_real2sim_dataset")
 URDF = Path("robots/widowx/wx250s.urdf")
 STAGE_POSITION = (2.0634, 2.8313, 0.0)
@@ -61,28 +63,13 @@ class BridgeScene:
             self._add_sink()
         self._extent_source = self._extent_target = np.zeros(3)
 
-    def place(self, placement: Placement) -> None:
-        """Drop the objects, let them settle, and put the robot in its place."""
-        quat_wxyz_source = (np.cos(placement.source_yaw / 2), 0.0, 0.0, np.sin(placement.source_yaw / 2))
-        height = TABLE_HEIGHT + DROP_HEIGHT
-        self.source.entity.set_pose(sapien.Pose([*placement.source_xy, height], quat_wxyz_source))
-        self.target.entity.set_pose(sapien.Pose([*placement.target_xy, height]))
+    def place(self, start: Start) -> None:
+        """Let the objects come to rest and put the robot in its place."""
         self.robot.park()
-        dropped = (self.source, self.target)
-        for body in dropped:
-            body.set_locked_motion_axes(TILT_LOCKED)
-        self._pass(seconds=0.5)
-        for body in dropped:
-            body.set_locked_motion_axes(FREE)
-            body.entity.set_pose(body.entity.pose)
-            body.set_linear_velocity(np.zeros(3))
-            body.set_angular_velocity(np.zeros(3))
-            body.wake_up()
-        self._pass(seconds=0.5)
-        speed = sum(np.linalg.norm(body.linear_velocity) for body in dropped)
-        turning = sum(np.linalg.norm(body.angular_velocity) for body in dropped)
-        if speed > 1e-3 or turning > 1e-2:
-            self._pass(seconds=1.5)
+        if start.rest is None:
+            self._drop(start.placement)
+        else:
+            self._lay(start.rest)
         self._extent_source = self._turned_extent(self.source)
         self._extent_target = self._turned_extent(self.target)
         self.robot.begin()
@@ -113,6 +100,32 @@ class BridgeScene:
             pose = body.entity.pose
             parts += [pose.p, pose.q, body.linear_velocity, body.angular_velocity, [body.is_sleeping]]
         return np.concatenate(parts).astype(np.float64)
+
+    def _drop(self, placement: Placement) -> None:
+        """Let the objects fall, at first without tilting (`MoveNearInSceneEnv._initialize_actors`)."""
+        quat_wxyz_source = (np.cos(placement.source_yaw / 2), 0.0, 0.0, np.sin(placement.source_yaw / 2))
+        height = TABLE_HEIGHT + DROP_HEIGHT
+        self.source.entity.set_pose(sapien.Pose([*placement.source_xy, height], quat_wxyz_source))
+        self.target.entity.set_pose(sapien.Pose([*placement.target_xy, height]))
+        dropped = (self.source, self.target)
+        for body in dropped:
+            body.set_locked_motion_axes(TILT_LOCKED)
+        self._pass(seconds=0.5)
+        for body in dropped:
+            body.set_locked_motion_axes(FREE)
+            _stop(body)
+        self._pass(seconds=0.5)
+        speed = sum(np.linalg.norm(body.linear_velocity) for body in dropped)
+        turning = sum(np.linalg.norm(body.angular_velocity) for body in dropped)
+        if speed > 1e-3 or turning > 1e-2:
+            self._pass(seconds=1.5)
+
+    def _lay(self, rest: FloatArray) -> None:
+        """Put the objects where they rest, `[2, 7]`, and let contacts form."""
+        for body, pose in zip((self.source, self.target), rest, strict=True):
+            body.entity.set_pose(sapien.Pose(pose[:3], pose[3:]))
+            _stop(body)
+        self._pass(seconds=0.5)
 
     def _touches_something_else(self) -> bool:
         allowed = {self.task.target} | {link.name for link in self.robot.articulation.links}
@@ -161,7 +174,7 @@ class BridgeScene:
         entity.name = model
         if self._renders:
             visual = sapien.render.RenderBodyComponent()
-            file = next(file for file in (folder / "textured.obj", folder / "textured.dae") if file.exists())
+            file = next(file for kind in VISUALS if (file := folder / f"textured.{kind}").exists())
             visual.attach(sapien.render.RenderShapeTriangleMesh(str(file)))
             entity.add_component(visual)
         entity.add_component(body)
@@ -189,6 +202,13 @@ def _empty_scene(renders: bool) -> sapien.Scene:
     scene = sapien.Scene(systems)
     scene.set_timestep(1 / SIMULATION_HZ)
     return scene
+
+
+def _stop(body: sapien.physx.PhysxRigidDynamicComponent) -> None:
+    body.entity.set_pose(body.entity.pose)
+    body.set_linear_velocity(np.zeros(3))
+    body.set_angular_velocity(np.zeros(3))
+    body.wake_up()
 
 
 def _center_of_mass(body: sapien.physx.PhysxRigidDynamicComponent) -> FloatArray:

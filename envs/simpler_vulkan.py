@@ -1,8 +1,8 @@
 """Which Vulkan driver draws SimplerEnv, chosen before SAPIEN is imported, and what to do when there is none.
 
-A GPU is used where there is one. Elsewhere Mesa's software rasteriser (lavapipe) draws; Debian 12's Mesa 22.3 is too old.
-What lavapipe lacks is decided here: it cannot present, so SAPIEN's viewer is never opened; it has no CUDA interop, so
-pictures are read through host memory.
+A GPU is used where there is one. Elsewhere Mesa's software rasteriser, lavapipe, draws; Mesa 22.3 of Debian 12 is too
+old. What lavapipe lacks is decided here: it cannot present, so SAPIEN's viewer is never opened; it has no CUDA interop,
+so pictures are read through host memory.
 """
 
 from __future__ import annotations
