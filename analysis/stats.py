@@ -27,8 +27,10 @@ def clopper_pearson(successes: int, n: int, confidence: float = CONFIDENCE) -> I
         raise ValueError(f"0 <= successes <= n was expected, got {successes} of {n}.")
     if n == 0:
         return Interval(0.0, 1.0)
-    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="exact")
-    return Interval(float(interval.low), float(interval.high))
+    tail = (1 - confidence) / 2
+    low = 0.0 if successes == 0 else float(stats.beta.ppf(tail, successes, n - successes + 1))
+    high = 1.0 if successes == n else float(stats.beta.isf(tail, successes + 1, n - successes))
+    return Interval(low, high)
 
 
 def pooled(rates: Sequence[float], ns: Sequence[float]) -> Estimate:
