@@ -156,7 +156,7 @@ class Suite:
             process only. No camera means that nothing will be drawn, and that no renderer is needed.
         expert: "module:callable", called as (suite, noise=metres, speed=factor), that returns a privileged policy which
             solves the suite; or "".
-        reference: path of a JSON file of golden values for the gates, relative to the package `envs`, or "".
+        reference: path of a JSON file of golden values for the gates, relative to the package of `env`, or "".
         extra_states: whether initial states beyond the official ones exist (seeded placements, marked not official).
     """
 
