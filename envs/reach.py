@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from envs.experts.intent import sentence, signs
 from evals.contract import Env
 from evals.errors import ContractError
 from evals.types import (
@@ -200,7 +201,7 @@ class ReachExpert:
         way = self._env.world.ball - self._env.world.position + rng.normal(0.0, self._noise, 3)
         action = ACTION_SPACE.idle()
         action[:3] = np.clip(way / self.replan_every / ACTION_SPACE.metres_per_unit, -self._speed, self._speed)
-        return ActionChunk(np.tile(action, (self.replan_every, 1)))
+        return ActionChunk(np.tile(action, (self.replan_every, 1)), motion=sentence(signs(way, BALL_RADIUS / 2)))
 
 
 def _draw(world: _World, table_height: float) -> Image:

@@ -114,12 +114,20 @@ def plan(config: RunConfig, suite: Suite) -> list[Episode]:
     trials = config.trials or official
     if trials > official and not suite.extra_states:
         raise UsageError(f"--trials is {trials}, but {suite.name} has {official} initial states a task.")
-    tasks = [_task_id(suite, text) for text in config.tasks] or [task.id for task in suite.tasks]
     return [
         Episode(suite.name, task, state, config.seed, suite.protocol.hash)
-        for task in dict.fromkeys(tasks)
+        for task in task_ids(suite, config.tasks)
         for state in range(trials)
     ]
+
+
+def task_ids(suite: Suite, texts: tuple[str, ...]) -> list[int]:
+    """Return the ids that names or ids as text stand for, each once, in order; all of the suite for none.
+
+    Raises:
+        UnknownNameError: a task is unknown.
+    """
+    return list(dict.fromkeys(_task_id(suite, text) for text in texts)) or [task.id for task in suite.tasks]
 
 
 def _task_id(suite: Suite, text: str) -> int:

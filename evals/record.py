@@ -178,13 +178,15 @@ class Recorder:
 
 
 def save_trace(path: Path, trace: Trace) -> None:
-    """Write a trace as a compressed npz: actions `[T, 7]`, said `[T]`, success `[T]`, physics `[T + 1, N]`."""
+    """Write a trace as a compressed npz, its lists stacked; equal traces give equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")
     np.savez_compressed(
         partial,
         actions=np.asarray(trace.actions),
         said=np.asarray(trace.said),
+        asked=np.asarray(trace.asked),
+        states=np.asarray(trace.states),
         success=np.asarray(trace.success),
         physics=np.asarray(trace.physics),
     )

@@ -31,10 +31,15 @@ class Conduct:
 
 @dataclass
 class Trace:
-    """What happened, step by step; index t is control step t, and `physics` and `states` begin with the reset."""
+    """What happened, step by step: index t is control step t; `physics` has the reset before it, and one entry more.
+
+    `states[i]` is what the policy could read at control step `asked[i]`.
+    """
 
     actions: list[FloatArray] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
+    states: list[FloatArray] = field(default_factory=list)
     success: list[bool] = field(default_factory=list)
     physics: list[FloatArray] = field(default_factory=list)
     frames: list[Image] = field(default_factory=list)
@@ -85,8 +90,11 @@ def rollout(
     said = ""
     while len(trace.actions) < limit:
         if not pending:
+            seen = _look(step, episode)
+            trace.asked.append(len(trace.actions))
+            trace.states.append(seen.state)
             with clock.policy:
-                chunk = ask(_look(step, episode))
+                chunk = ask(seen)
             actions = checked_actions(chunk, conduct.replan_every, suite)
             pending, said = list(actions), chunk.motion or ""
         action = pending.pop(0)

@@ -25,6 +25,8 @@ class Episode:
         cameras: Camera name -> images, `T` of them.
         control_hz: Control steps per second, or None where nobody says.
         intents: `T` motion sentences that an expert intended, or empty.
+        usable: Sorted steps at which a sample may start, or None for all: some steps have no image, and some are not
+            to be imitated.
     """
 
     dataset: str
@@ -35,6 +37,16 @@ class Episode:
     cameras: Mapping[str, Frames] = field(default_factory=dict)
     control_hz: float | None = None
     intents: tuple[str, ...] = ()
+    usable: NDArray[np.int64] | None = None
+
+    @property
+    def starts(self) -> int:
+        """Steps at which a sample may start."""
+        return len(self) if self.usable is None else len(self.usable)
+
+    def start(self, index: int) -> int:
+        """The `index`-th step at which a sample may start."""
+        return index if self.usable is None else int(self.usable[index])
 
     def __len__(self) -> int:
         """Steps."""

@@ -115,7 +115,7 @@ class Mixture:
         self._labels: dict[tuple[int, int], list[str]] = {}
         for source in self.sources:
             _check(source)
-        self._ends = [np.cumsum([len(episode) for episode in source.episodes]) for source in self.sources]
+        self._ends = [np.cumsum([episode.starts for episode in source.episodes]) for source in self.sources]
         weighted_steps = [(source.weight, int(ends[-1])) for source, ends in zip(self.sources, self._ends, strict=True)]
         self._counts = _shares(weighted_steps, self.config.epoch)
 
@@ -156,7 +156,8 @@ class Mixture:
         turn, place = divmod(seen, int(ends[-1]))
         flat = int(_shuffled(self.config.seed, source, turn, int(ends[-1]))[place])
         episode = int(np.searchsorted(ends, flat, side="right"))
-        return Place(source, episode, flat - (int(ends[episode - 1]) if episode else 0))
+        start = flat - (int(ends[episode - 1]) if episode else 0)
+        return Place(source, episode, self.sources[source].episodes[episode].start(start))
 
     @property
     def fingerprint(self) -> str:

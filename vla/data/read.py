@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vla.data.demos import MANIFEST, read_demos
 from vla.data.episode import Episode
 from vla.data.errors import DataError, OnBad, Where, fail
 from vla.data.lerobot import read_lerobot
@@ -20,21 +21,25 @@ class ReadOptions:
         layout: Name of the action layout; by default that of the dataset's name, or what the dataset declares.
         split: Split of an RLDS dataset.
         keep_noops: Whether to keep the steps of LIBERO's HDF5 files that do nothing.
+        view: Which drawn images of recorded demonstrations to use, where there are several.
     """
 
     layout: str | None = None
     split: str = "train"
     keep_noops: bool = False
+    view: str | None = None
 
 
 def dataset_format(directory: Path) -> str:
-    """Returns "lerobot", "libero_hdf5" or "rlds".
+    """Returns "demos", "lerobot", "libero_hdf5" or "rlds".
 
     Raises:
         DataError: The folder is missing, or holds none of them.
     """
     if not directory.is_dir():
         raise DataError(Where(directory), "is no folder.")
+    if (directory / MANIFEST).is_file():
+        return "demos"
     if (directory / "meta/info.json").is_file():
         return "lerobot"
     if any(directory.glob("*.hdf5")):
@@ -43,7 +48,8 @@ def dataset_format(directory: Path) -> str:
         return "rlds"
     raise DataError(
         Where(directory),
-        "is no dataset of a known format: LeRobot has meta/info.json, RLDS (TFDS) features.json, LIBERO *.hdf5 files.",
+        f"is no dataset of a known format: demonstrations have {MANIFEST}, LeRobot has meta/info.json, RLDS (TFDS) "
+        "features.json, LIBERO *.hdf5 files.",
     )
 
 
@@ -56,6 +62,8 @@ def read_episodes(directory: Path, options: ReadOptions | None = None, on_bad: O
     options = options or ReadOptions()
     layout = layout_named(options.layout, directory) if options.layout else None
     match dataset_format(directory):
+        case "demos":
+            return read_demos(directory, options.view, on_bad)
         case "lerobot":
             return read_lerobot(directory, layout, on_bad)
         case "libero_hdf5":

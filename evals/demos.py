@@ -1,0 +1,279 @@
+"""Demonstrations: an expert's successful episodes, recorded as traces first and drawn afterwards.
+
+A demonstration folder holds `demos.json` (what `vla.data.demos` reads), `run/` (the run that recorded it, with traces)
+and `images/`. Initial states come after the protocol's own: none is one that policies are evaluated on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from evals.config import RunConfig, task_ids
+from evals.errors import RecordError, RunFolderError, RunIncompleteError, UsageError
+from evals.policies.replay import Replay
+from evals.progress import ConsoleProgress
+from evals.record import read_run
+from evals.registry import load_suite
+from evals.runner import run
+from evals.setup import Setup, prepare
+from evals.types import Episode, EpisodeResult, Status, Suite
+
+MANIFEST = "demos.json"
+TRIES = 3  # states tried for each demonstration that is wanted, before a task is given up
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """Record demonstrations: successful episodes of a suite's expert, from new initial states.
+
+    Attributes:
+        suite: Suite to record in.
+        out: Demonstration folder; the same command continues it.
+        trials: Successful episodes of each task.
+        tasks: Ids or names of the tasks; all by default.
+        seed: Seeds placements and widening.
+        workers: Worker processes; one a physical core by default.
+        noise: Standard deviation in metres of the noise on the expert's path.
+        slowest: Smallest factor on its speed; each episode has its own.
+        fastest: Largest factor on its speed.
+        pushed: Expected part of the steps in which the arm is pushed off its path.
+        every: Draw an image every so many control steps; 0 draws none (`vla-eval render` does so later).
+        cameras: Cameras to draw; all of the suite's by default.
+        size: Height of the drawn images; the protocol's by default.
+        gates: Probe the suite's conventions first.
+    """
+
+    suite: str
+    out: Path
+    trials: int = 50
+    tasks: tuple[str, ...] = ()
+    seed: int = 0
+    workers: int | None = None
+    noise: float = 0.0
+    slowest: float = 1.0
+    fastest: float = 1.0
+    pushed: float = 0.0
+    every: int = 1
+    cameras: tuple[str, ...] = ()
+    size: int | None = None
+    gates: bool = True
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """Draw the images of recorded demonstrations, by playing them again.
+
+    Attributes:
+        folder: Demonstration folder.
+        every: Draw an image every so many control steps.
+        cameras: Cameras to draw; all of the suite's by default.
+        size: Height of the images; the protocol's by default.
+        trials: Draw only so many episodes of each task; all by default.
+        workers: Worker processes; one a physical core by default.
+    """
+
+    folder: tyro.conf.Positional[Path]
+    every: int = 1
+    cameras: tuple[str, ...] = ()
+    size: int | None = None
+    trials: int | None = None
+    workers: int | None = None
+
+
+def record_command(arguments: list[str]) -> int:
+    """Run `vla-eval record`."""
+    config = tyro.cli(RecordConfig, args=arguments, prog="vla-eval record")
+    if config.trials < 1 or config.every < 0:
+        raise UsageError(f"--trials {config.trials} --every {config.every}: at least 1 and 0 are expected.")
+    record(config)
+    if config.every:
+        render(RenderConfig(config.out, config.every, config.cameras, config.size, None, config.workers))
+    _export(config.out)
+    return 0
+
+
+def render_command(arguments: list[str]) -> int:
+    """Run `vla-eval render`."""
+    config = tyro.cli(RenderConfig, args=arguments, prog="vla-eval render")
+    if config.every < 1:
+        raise UsageError(f"--every is {config.every}; it must be at least 1.")
+    render(config)
+    return 0
+
+
+def record(config: RecordConfig) -> None:
+    """Record traces until every task has its successes, and write the manifest.
+
+    Raises:
+        UsageError: the suite has no states besides the protocol's.
+        RunIncompleteError: the expert does not succeed often enough at a task.
+    """
+    suite = load_suite(config.suite)
+    if not suite.extra_states:
+        raise UsageError(f"{suite.name} has no initial states besides those that policies are evaluated on.")
+    first = suite.protocol.initial_states
+    wanted = dict.fromkeys(task_ids(suite, config.tasks), config.trials)
+    states = dict(wanted)
+    while True:
+        episodes = [
+            Episode(suite.name, task, state, config.seed, suite.protocol.hash)
+            for task, count in states.items()
+            for state in range(first, first + count)
+        ]
+        _run(replace(prepare(_run_config(config)), episodes=episodes))
+        successes = Counter(result.task for result in _successes(config.out / "run"))
+        short = {task: count - successes[task] for task, count in wanted.items() if successes[task] < count}
+        if not short:
+            break
+        hopeless = [task for task in short if states[task] >= TRIES * wanted[task]]
+        if hopeless:
+            task = hopeless[0]
+            raise RunIncompleteError(
+                f"The expert solved {successes[task]} of {states[task]} scenes of {suite.name} task {task}; "
+                f"{wanted[task]} demonstrations cannot be had so. Everything recorded stays in {config.out}."
+            )
+        states.update({task: states[task] + missing for task, missing in short.items()})
+    _write_manifest(config, suite, wanted)
+
+
+def render(config: RenderConfig) -> None:
+    """Play demonstrations again and keep what the cameras see.
+
+    Raises:
+        RunFolderError: the folder holds no demonstrations.
+        RecordError: a played episode is not the recorded one.
+    """
+    manifest = read_manifest(config.folder)
+    suite = load_suite(manifest["suite"])
+    cameras = config.cameras or tuple(camera.name for camera in suite.protocol.cameras)
+    size = config.size or suite.protocol.cameras[0].height
+    view = f"{size}px-every{config.every}"
+    chosen = _first_of_each_task(manifest["episodes"], config.trials)
+    sized = _resized(suite, size)
+    traces = {(e["task"], e["initial_state"], e["seed"]): config.folder / e["trace"] for e in manifest["episodes"]}
+    policy = Replay(sized, traces, config.folder / "images" / view, cameras, config.every)
+    episodes = [Episode(sized.name, e["task"], e["initial_state"], e["seed"], sized.protocol.hash) for e in chosen]
+    folder = config.folder / "images" / view / f"run-{'-'.join(cameras)}"
+    plain = RunConfig(suite.name, "replay", workers=config.workers, out=folder, gates=False)
+    _run(Setup(plain, sized, policy, config.every, episodes))
+    _require_equal(read_run(folder).results, manifest["episodes"])
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read `demos.json`.
+
+    Raises:
+        RunFolderError: there is none.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise RunFolderError(f"{folder} holds no demonstrations: it has no {MANIFEST}. Record some: vla-eval record.")
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    return manifest
+
+
+def _first_of_each_task(entries: Sequence[Mapping[str, Any]], trials: int | None) -> list[Mapping[str, Any]]:
+    taken: Counter[int] = Counter()
+    chosen = []
+    for entry in entries:
+        if trials is None or taken[entry["task"]] < trials:
+            taken[entry["task"]] += 1
+            chosen.append(entry)
+    return chosen
+
+
+def _run(setup: Setup) -> None:
+    with ConsoleProgress(Console(stderr=True)) as progress:
+        run(setup, progress)
+
+
+def _run_config(config: RecordConfig) -> RunConfig:
+    widening = ("noise", "slowest", "fastest", "pushed")
+    return RunConfig(
+        suite=config.suite,
+        policy="demonstrator",
+        policy_args=tuple(f"{name}={getattr(config, name)}" for name in widening),
+        seed=config.seed,
+        workers=config.workers,
+        out=config.out / "run",
+        traces=True,
+        gates=config.gates,
+    )
+
+
+def _successes(folder: Path) -> list[EpisodeResult]:
+    results = [result for result in read_run(folder).results if result.status is Status.SUCCESS]
+    return sorted(results, key=lambda result: (result.task, result.initial_state))
+
+
+def _write_manifest(config: RecordConfig, suite: Suite, wanted: Mapping[int, int]) -> None:
+    taken: Counter[int] = Counter()
+    entries = []
+    sha = hashlib.sha256()
+    for result in _successes(config.out / "run"):
+        if result.task not in wanted or taken[result.task] >= wanted[result.task]:
+            continue
+        taken[result.task] += 1
+        sha.update(result.trajectory_hash.encode())
+        entries.append(
+            {
+                "task": result.task,
+                "instruction": suite.tasks[result.task].instruction,
+                "initial_state": result.initial_state,
+                "seed": result.seed,
+                "steps": result.steps,
+                "trajectory_hash": result.trajectory_hash,
+                "trace": f"run/traces/{result.episode_id}.npz",
+            }
+        )
+    space = suite.action_space
+    manifest = {
+        "format": 1,
+        "suite": suite.name,
+        "robot": suite.state_space.source,
+        "control_hz": space.control_hz,
+        "gripper": {"open": space.gripper_open, "closed": space.gripper_closed},
+        "state_names": suite.state_space.names,
+        "placements": f"initial states from {suite.protocol.initial_states} on: none that policies are evaluated on",
+        "widening": {name: getattr(config, name) for name in ("noise", "slowest", "fastest", "pushed")},
+        "states_hash": sha.hexdigest()[:16],
+        "episodes": entries,
+    }
+    (config.out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _resized(suite: Suite, height: int) -> Suite:
+    """Return the suite with images of another size; only its name for episodes changes, never what happens in them."""
+    cameras = tuple(
+        replace(camera, height=height, width=round(camera.width * height / camera.height))
+        for camera in suite.protocol.cameras
+    )
+    return replace(suite, protocol=replace(suite.protocol, cameras=cameras))
+
+
+def _require_equal(played: Sequence[EpisodeResult], recorded: Sequence[Mapping[str, Any]]) -> None:
+    known = {(e["task"], e["initial_state"], e["seed"]): e["trajectory_hash"] for e in recorded}
+    unlike = [r for r in played if r.trajectory_hash != known[r.task, r.initial_state, r.seed]]
+    if unlike:
+        raise RecordError(
+            f"{len(unlike)} of {len(played)} episodes did not play as they were recorded, the first of task "
+            f"{unlike[0].task} state {unlike[0].initial_state}: other versions of the simulator draw other images."
+        )
+
+
+def _export(folder: Path) -> None:
+    """Write the dataset formats that plugins offer."""
+    for exporter in entry_points(group="vla_eval.exporters"):
+        target = folder / exporter.name
+        if not target.exists():
+            exporter.load()(folder, target)

@@ -1,0 +1,80 @@
+"""A policy that plays recorded actions again and keeps what it sees: how images are drawn after the fact.
+
+An episode depends on its identity and its actions alone, so playing both again draws the very images of the first time.
+Physics is cheap beside drawing, and nothing has to be restored that a simulator keeps outside its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from evals.errors import UsageError
+from evals.types import ActionChunk, Episode, Image, Observation, StateSpace, Suite
+
+
+class Replay:
+    """Plays the trace of each episode; every `replan_every` steps it looks, and writes `[n, H, W, 3]` at the end.
+
+    Args:
+        suite: the suite of the recorded run.
+        traces: (task, initial state, seed) -> the recorded episode's npz.
+        images: folder that gets `<trace's name>.<camera>.npy`.
+        cameras: cameras to draw.
+        every: control steps from one drawn image to the next.
+    """
+
+    name = "replay"
+    state_space: StateSpace | None = None
+
+    def __init__(
+        self,
+        suite: Suite,
+        traces: dict[tuple[int, int, int], Path],
+        images: Path,
+        cameras: tuple[str, ...],
+        every: int,
+    ) -> None:
+        self.action_space = suite.action_space
+        self.cameras = cameras
+        self.replan_every = every
+        self._traces = traces
+        self._folder = images
+        self._actions: dict[str, np.ndarray] = {}
+        self._seen: dict[str, dict[str, list[Image]]] = {}
+
+    def begin(self, episode: Episode) -> None:
+        """Read the episode's actions."""
+        path = self._trace(episode)
+        if not path.is_file():
+            raise UsageError(f"{path} is missing: only runs that were recorded with --traces can be drawn.")
+        with np.load(path) as trace:
+            actions = trace["actions"]
+        spare = -len(actions) % self.replan_every
+        self._actions[episode.id] = np.concatenate([actions, np.tile(self.action_space.idle(), (spare, 1))])
+        self._seen[episode.id] = {name: [] for name in self.cameras}
+
+    def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """Keep the images and answer with the actions up to the next."""
+        chunks = []
+        for seen in observations:
+            for name in self.cameras:
+                self._seen[seen.episode.id][name].append(seen.images[name])
+            actions = self._actions[seen.episode.id][seen.step : seen.step + self.replan_every]
+            chunks.append(ActionChunk(actions))
+        return chunks
+
+    def end(self, episode: Episode) -> None:
+        """Write what was seen; an episode that did not finish will be played, and written, again."""
+        self._actions.pop(episode.id, None)
+        for name, images in self._seen.pop(episode.id, {}).items():
+            path = self._folder / f"{self._trace(episode).stem}.{name}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial.npy")
+            np.save(partial, np.stack(images))
+            partial.replace(path)
+
+    def _trace(self, episode: Episode) -> Path:
+        return self._traces[episode.task, episode.initial_state, episode.seed]

@@ -1,0 +1,136 @@
+"""Demonstrations: recorded from new scenes, drawn afterwards, and read back for training."""
+
+import json
+
+import numpy as np
+import pytest
+
+from evals.demos import RecordConfig, RenderConfig, record, record_command, render
+from evals.errors import RecordError, RunFolderError, UsageError
+from evals.registry import load_suite, make_env
+from evals.types import Episode
+from vla.data.demos import read_demos
+from vla.data.errors import DataError
+from vla.data.lerobot import read_lerobot
+from vla.data.mixture import Mixture, MixtureConfig, Source
+from vla.motion import parse
+from vla.statistics import statistics_of
+
+
+def recorded(folder, **changes):
+    settings = {"suite": "reach", "trials": 2, "workers": 2, "gates": False, "slowest": 0.5, "fastest": 1.5}
+    record(RecordConfig(out=folder, **{**settings, **changes}))
+    return json.loads((folder / "demos.json").read_text())
+
+
+def images_of_a_live_run(suite, entry, actions, every, camera="agentview"):
+    """What a camera that is on from the start sees before every `every`-th action."""
+    env = make_env(suite, suite.tasks[entry["task"]], (camera,))
+    episode = Episode(suite.name, entry["task"], entry["initial_state"], entry["seed"], suite.protocol.hash)
+    seen = [env.reset(episode, look=True).observation.images[camera]]
+    for step, action in enumerate(actions[:-1], start=1):
+        result = env.step(action, look=step % every == 0)
+        if result.observation is not None:
+            seen.append(result.observation.images[camera])
+    env.close()
+    return np.stack(seen)
+
+
+def test_demonstrations_start_where_no_policy_is_evaluated(tmp_path):
+    manifest = recorded(tmp_path, trials=3)
+    assert len(manifest["episodes"]) == 12
+    assert min(entry["initial_state"] for entry in manifest["episodes"]) >= load_suite("reach").protocol.initial_states
+
+
+def test_recording_again_gives_the_same_demonstrations_for_any_number_of_workers(tmp_path):
+    one = recorded(tmp_path / "one", workers=1, pushed=0.2, noise=0.002)
+    two = recorded(tmp_path / "two", workers=2, pushed=0.2, noise=0.002)
+    assert one == two
+    assert one["states_hash"] != recorded(tmp_path / "other", seed=1, pushed=0.2)["states_hash"]
+
+
+def test_speeds_differ_and_pushed_steps_carry_no_intent(tmp_path):
+    manifest = recorded(tmp_path, trials=6, pushed=0.3)
+    assert len({entry["steps"] for entry in manifest["episodes"]}) > 3
+    said = np.concatenate([np.load(tmp_path / entry["trace"])["said"] for entry in manifest["episodes"]])
+    assert 0.05 < np.mean(said == "") < 0.6
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_drawn_images_are_those_of_the_live_run(tmp_path, every):
+    manifest = recorded(tmp_path, trials=1)
+    render(RenderConfig(tmp_path, every=every, workers=2))
+    suite = load_suite("reach")
+    for entry in manifest["episodes"]:
+        trace = tmp_path / entry["trace"]
+        drawn = np.load(tmp_path / "images" / f"64px-every{every}" / f"{trace.stem}.agentview.npy")
+        actions = np.load(trace)["actions"]
+        assert np.array_equal(drawn, images_of_a_live_run(suite, entry, actions, every))
+
+
+def test_libero_images_drawn_later_are_those_of_the_live_run(tmp_path):
+    manifest = recorded(tmp_path, suite="libero_spatial", tasks=("0",), trials=1, workers=1)
+    render(RenderConfig(tmp_path, every=25, cameras=("agentview",), workers=1))
+    [entry] = manifest["episodes"]
+    trace = tmp_path / entry["trace"]
+    drawn = np.load(tmp_path / "images" / "256px-every25" / f"{trace.stem}.agentview.npy")
+    live = images_of_a_live_run(load_suite("libero_spatial"), entry, np.load(trace)["actions"], 25)
+    assert drawn.shape == live.shape == (-(-entry["steps"] // 25), 256, 256, 3)
+    assert np.array_equal(drawn, live)
+    assert all(parse(str(sentence)) is not None for sentence in np.load(trace)["said"])
+
+
+def test_a_trace_that_plays_differently_is_refused(tmp_path):
+    manifest = recorded(tmp_path, trials=1)
+    entry = manifest["episodes"][0]
+    entry["trajectory_hash"] = "0" * 16
+    (tmp_path / "demos.json").write_text(json.dumps(manifest))
+    with pytest.raises(RecordError, match="1 of 4 episodes did not play as they were recorded, the first of task 0"):
+        render(RenderConfig(tmp_path))
+
+
+def test_a_learner_gets_the_steps_that_were_drawn_and_meant(tmp_path):
+    recorded(tmp_path, trials=2, pushed=0.3)
+    render(RenderConfig(tmp_path, every=4))
+    episodes = list(read_demos(tmp_path))
+    assert len(episodes) == 8
+    assert all((episode.usable % 4 == 0).all() for episode in episodes)
+    statistics = statistics_of("reach", [episode.actions for episode in episodes])
+    mixture = Mixture([Source(episodes, statistics, ("agentview",))], None, MixtureConfig(image_size=None, chunk=4))
+    assert len(mixture) == sum(episode.starts for episode in episodes)
+    seen = {(sample.episode, sample.step) for sample in map(mixture.__getitem__, range(len(mixture)))}
+    assert len(seen) == len(mixture)
+    assert {step % 4 for _, step in seen} == {0}
+
+
+def test_the_gripper_is_a_level_whatever_the_suite_says(tmp_path):
+    recorded(tmp_path, trials=1)
+    assert {float(level) for episode in read_demos(tmp_path) for level in episode.actions[:, 6]} == {1.0}
+
+
+def test_a_recording_is_also_a_lerobot_dataset(tmp_path):
+    assert record_command(["--suite", "reach", "--out", str(tmp_path), "--trials", "1", "--no-gates"]) == 0
+    [first, *_] = read_lerobot(tmp_path / "lerobot")
+    [live, *_] = read_demos(tmp_path)
+    assert np.array_equal(first.actions, live.actions)
+    assert np.array_equal(first.cameras["agentview"][3], live.cameras["agentview"][3])
+
+
+def test_a_folder_without_demonstrations_says_how_to_get_some(tmp_path):
+    with pytest.raises(RunFolderError, match="Record some: vla-eval record"):
+        render(RenderConfig(tmp_path))
+    with pytest.raises(DataError, match="record demonstrations with vla-eval record"):
+        list(read_demos(tmp_path))
+
+
+def test_a_step_that_was_not_drawn_is_an_error_and_not_another_image(tmp_path):
+    recorded(tmp_path, trials=1)
+    render(RenderConfig(tmp_path, every=4))
+    [first, *_] = read_demos(tmp_path)
+    with pytest.raises(DataError, match="step 3 was not drawn"):
+        first.cameras["agentview"][3]
+
+
+def test_speeds_that_cannot_be_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"0 < slowest <= fastest is expected"):
+        recorded(tmp_path, slowest=2.0, fastest=1.0)
