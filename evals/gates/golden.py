@@ -152,7 +152,7 @@ def frame(bench: Bench) -> Finding:
         not wrong,
         commanded,
         "; ".join(wrong) or f"as stored: {', '.join(known)}",
-        f"turn images once, in the adapter; name cameras, never order them; {reference}",
+        f"turn images once, in the adapter; tell cameras by name; install what the protocol names: {reference}",
     )
 
 
@@ -173,7 +173,7 @@ def settle(bench: Bench) -> Finding:
         not wrong,
         commanded,
         "; ".join(wrong) or f"{len(apart)} objects rest where they should, to {largest * 1000:.2f} mm",
-        f"seed every reset from the episode; {reference}",
+        f"install what the protocol names; seed every reset from the episode: {reference}",
     )
 
 
