@@ -29,7 +29,7 @@ def pull(hand: Hand, drawer: str, distance: float = DRAWER_TRAVEL) -> Commands:
     scene = hand.scene
     joint = scene.region_joint(drawer)
     outwards = opening_direction(joint)
-    hand.rotation = facing(-outwards, scene.grip_rotation)
+    hand.rotation = facing(-outwards, _UP, scene.grip_rotation)
     hand.closed = False
     handle = _handle(scene, joint, outwards)
     cabinet = scene.region_parent(drawer) or ""
@@ -43,6 +43,21 @@ def pull(hand: Hand, drawer: str, distance: float = DRAWER_TRAVEL) -> Commands:
         yield command
     yield from hand.open()
     yield from hand.shift(0.08 * outwards, tolerance=0.03)
+
+
+def push_shut(hand: Hand, drawer: str) -> Commands:
+    """Push a drawer shut with closed fingers that lean against its handle from above."""
+    scene = hand.scene
+    joint = scene.region_joint(drawer)
+    outwards = opening_direction(joint)
+    leaning = -(outwards + _UP) / np.sqrt(2)
+    hand.rotation = facing(leaning, np.cross(outwards, _UP), scene.grip_rotation)
+    hand.closed = True
+    start = _handle(scene, joint, outwards) + 0.05 * outwards
+    yield from hand.travel(start + 0.06 * outwards + 0.06 * _UP, tolerance=0.02)
+    yield from hand.goto(start, tolerance=0.012, cap=0.7, steps=40)
+    yield from hand.goto(start - (0.08 - joint.position) * outwards, cap=0.8, steps=60)
+    yield from hand.shift(0.10 * outwards, tolerance=0.03)
 
 
 def opening_direction(joint: Joint) -> FloatArray:

@@ -44,14 +44,19 @@ def rotation_vector(rotation: FloatArray) -> FloatArray:
     return np.array(skew / (2 * np.sin(angle)) * angle)
 
 
-def facing(approach: FloatArray, current: FloatArray) -> FloatArray:
-    """Return the `R_world_grip` `[3, 3]` that points along `approach` with its fingers opening up and down.
+def facing(approach: FloatArray, across: FloatArray, current: FloatArray) -> FloatArray:
+    """Return the `R_world_grip` `[3, 3]` that points along `approach` with its fingers opening along `across`.
 
     Of the two, half a turn apart, it is the one that is nearer to `current` `[3, 3]`.
+
+    Args:
+        approach: unit vector `[3]`.
+        across: `[3]`, not parallel to it; what of it is along `approach` does not count.
+        current: `R_world_grip` `[3, 3]` now.
     """
-    across = np.array([0.0, 0.0, 1.0]) - approach[2] * approach
-    across /= np.linalg.norm(across)
-    turned = [np.column_stack([f, np.cross(approach, f), approach]) for f in (across, -across)]
+    finger = across - (across @ approach) * approach
+    finger /= np.linalg.norm(finger)
+    turned = [np.column_stack([f, np.cross(approach, f), approach]) for f in (finger, -finger)]
     return min(turned, key=lambda rotation: float(np.linalg.norm(rotation_vector(rotation @ current.T))))
 
 

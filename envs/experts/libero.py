@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from envs.experts.articulation import pull, turn
+from envs.experts.articulation import pull, push_shut, turn
 from envs.experts.drawers import put_in_drawer
 from envs.experts.geometry import rotation_vector
 from envs.experts.hand import Command, Commands, Hand
@@ -92,7 +92,7 @@ class LiberoExpert:
         hand = Hand(scene)
         goals = scene.goals
         for goal in goals:
-            if _skill(hand, goal) is None:
+            if _skill(hand, goal, goals) is None:
                 raise UsageError(f"The LIBERO expert has no skill for the goal {goal} of {where}.")
         return _Run(self.action_space, hand, _plan(hand, goals), _Path(episode.rng("expert"), self._noise, self._speed))
 
@@ -151,30 +151,46 @@ def _intent(command: Command, offset: FloatArray, turn: FloatArray) -> str:
 
 
 def _plan(hand: Hand, goals: Sequence[Goal]) -> Commands:
-    """Work on each goal that does not hold, in order, and look again when all were worked on."""
+    """Work on each goal that does not hold, and look again when all were worked on. What is shut is shut last."""
     for _ in range(_ATTEMPTS):
-        for goal in goals:
-            skill = _skill(hand, goal)
+        for goal in sorted(goals, key=lambda goal: goal.predicate == "close"):
+            skill = _skill(hand, goal, goals)
             if skill is not None and not hand.scene.holds(goal):
                 yield from skill
 
 
-def _skill(hand: Hand, goal: Goal) -> Commands | None:
+def _skill(hand: Hand, goal: Goal, goals: Sequence[Goal]) -> Commands | None:
     """Return the skill that brings a goal about, or None where there is none."""
-    scene = hand.scene
     thing = goal.arguments[0]
-    if goal.predicate == "on" and scene.is_object(goal.arguments[1]):
-        return pick_and_place(hand, thing, on_thing(goal.arguments[1]))
-    if goal.predicate == "on" and "plate" in thing and scene.is_region(goal.arguments[1]):
-        return push(hand, thing, goal.arguments[1])
-    if goal.predicate == "on" and scene.is_region(goal.arguments[1]):
-        return pick_and_place(hand, thing, on_region(goal.arguments[1]))
-    if goal.predicate == "in" and "basket" in goal.arguments[1]:
-        return pick_and_place(hand, thing, inside(scene.region_parent(goal.arguments[1]) or ""))
-    if goal.predicate == "in" and scene.is_drawer(goal.arguments[1]):
-        return put_in_drawer(hand, thing, goal.arguments[1])
-    if goal.predicate == "open" and scene.is_region(thing):
+    if goal.predicate == "on":
+        return _put_on(hand, thing, goal.arguments[1], goals)
+    if goal.predicate == "in":
+        return _put_in(hand, thing, goal.arguments[1])
+    if goal.predicate == "open" and hand.scene.is_drawer(thing):
         return pull(hand, thing)
+    if goal.predicate == "close" and hand.scene.is_drawer(thing):
+        return push_shut(hand, thing)
     if goal.predicate == "turnon":
         return turn(hand, thing, _KNOB_ON)
+    return None
+
+
+def _put_on(hand: Hand, thing: str, support: str, goals: Sequence[Goal]) -> Commands | None:
+    scene = hand.scene
+    if scene.is_object(support):
+        return pick_and_place(hand, thing, on_thing(support))
+    if not scene.is_region(support):
+        return None
+    if "plate" in thing:
+        return push(hand, thing, support)
+    sharing = [goal.arguments[0] for goal in goals if goal.predicate == "on" and goal.arguments[1] == support]
+    return pick_and_place(hand, thing, on_region(support, sharing.index(thing), len(sharing)))
+
+
+def _put_in(hand: Hand, thing: str, container: str) -> Commands | None:
+    scene = hand.scene
+    if scene.is_drawer(container):
+        return put_in_drawer(hand, thing, container)
+    if "basket" in container:
+        return pick_and_place(hand, thing, inside(scene.region_parent(container) or ""))
     return None

@@ -15,6 +15,7 @@ from evals.types import FloatArray
 Spot = Callable[[Scene, str], FloatArray]
 """(scene, thing) -> where the thing's position should be when it is let go, `[3]` metres."""
 
+_SIDE_BY_SIDE = 0.012  # metres between things that share a region
 _LIFT = np.array([0.0, 0.0, 0.08])
 
 
@@ -75,8 +76,14 @@ def on_thing(support: str) -> Spot:
     return spot
 
 
-def on_region(region: str) -> Spot:
-    """Return the spot in the middle of a region, on what lies under it."""
+def on_region(region: str, place: int = 0, places: int = 1) -> Spot:
+    """Return a spot in a region, on what lies under it: the middle, or one of several places side by side.
+
+    Args:
+        region: the region.
+        place: number of the place, counted from the robot's far side.
+        places: how many things must fit.
+    """
 
     def spot(scene: Scene, thing: str) -> FloatArray:
         x, y, height = scene.region_position(region)
@@ -85,7 +92,8 @@ def on_region(region: str) -> Spot:
             points = scene.points(parent)
             near = points[np.linalg.norm(points[:, :2] - [x, y], axis=1) < 0.05]
             height = near[:, 2].max() if len(near) else height
-        return np.array([x, y, height + 0.008 + height_above_bottom(scene, thing)])
+        aside = ((places - 1) / 2 - place) * (np.ptp(scene.points(thing)[:, 0]) + _SIDE_BY_SIDE)
+        return np.array([x + aside, y, height + 0.008 + height_above_bottom(scene, thing)])
 
     return spot
 
