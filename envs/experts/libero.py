@@ -23,6 +23,8 @@ _ATTEMPTS = 2  # rounds over the goals
 _TURN_CAP = 0.6
 _TURN_TOLERANCE = 0.1  # radians left that are not worth a word
 _KNOB_ON = 0.8  # radians; LIBERO calls a stove on from 0.5
+_KNOB_OFF = -0.003  # radians; off is below 0
+_OPEN_TOPPED = ("basket", "tray")
 _NOISE_MEMORY = 0.7  # correlation of path noise between control steps
 
 
@@ -172,6 +174,8 @@ def _skill(hand: Hand, goal: Goal, goals: Sequence[Goal]) -> Commands | None:
         return push_shut(hand, thing)
     if goal.predicate == "turnon":
         return turn(hand, thing, _KNOB_ON)
+    if goal.predicate == "turnoff":
+        return turn(hand, thing, _KNOB_OFF)
     return None
 
 
@@ -191,6 +195,6 @@ def _put_in(hand: Hand, thing: str, container: str) -> Commands | None:
     scene = hand.scene
     if scene.is_drawer(container):
         return put_in_drawer(hand, thing, container)
-    if "basket" in container:
+    if any(word in container for word in _OPEN_TOPPED):
         return pick_and_place(hand, thing, inside(scene.region_parent(container) or ""))
     return None
