@@ -74,7 +74,7 @@ def read_run(path: Path) -> Run:
     Raises:
         RunFolderError: the folder is not a run, is of a newer format, or a line in it does not read.
     """
-    header = _read_header(path)
+    header = read_header(path)
     lines, torn = _read_lines(path / EPISODES)
     best: dict[str, EpisodeResult] = {}
     for number, line in enumerate(lines, start=1):
@@ -159,7 +159,7 @@ class Recorder:
                 )
             _write_header(self.path, header)
             return header
-        old = _read_header(self.path)
+        old = read_header(self.path)
         changes = _changes(old, header)
         if changes:
             lines = "\n".join(f"  - {line}" for line in changes)
@@ -203,7 +203,12 @@ def _lock(path: Path) -> IO[bytes]:
     return file
 
 
-def _read_header(path: Path) -> Header:
+def read_header(path: Path) -> Header:
+    """Read `run.json` alone.
+
+    Raises:
+        RunFolderError: the folder is not a run, or of a newer format.
+    """
     file = path / HEADER
     if not file.is_file():
         raise RunFolderError(f"{path} is no run folder: it has no {HEADER}.")

@@ -3,9 +3,10 @@
 import json
 import time
 
+import pandas as pd
 import pytest
 
-from analysis.frame import COLUMNS, episodes, find_runs, planned
+from analysis.frame import COLUMNS, episodes, episodes_of, find_runs, planned
 from evals.errors import RunFolderError, UsageError
 from evals.record import read_run
 
@@ -67,12 +68,38 @@ def test_the_plan_of_a_real_run_is_what_the_evaluator_ran(reach_runs):
     assert planned(read_run(reach_runs / "steady")) == dict.fromkeys(range(4), 10)
 
 
-def test_twenty_thousand_episodes_take_less_than_a_second_of_cpu_time(write_run, tmp_path):
+def test_reading_by_columns_and_line_by_line_agree(write_run, reach_runs, tmp_path):
+    path = write_run(tmp_path / "a", ["+-!", "!!+"])
+    lines = (path / "episodes.jsonl").read_text().splitlines()
+    again = [line.replace('"sim_error"', '"success"').replace('"attempt": 1', '"attempt": 2') for line in lines[2:4]]
+    died = [line.replace('"success"', '"timeout"') for line in lines[:1]]
+    (path / "episodes.jsonl").write_text("\n".join([*lines, *again, *died]) + "\n")
+    for place in (path, reach_runs):
+        by_line = episodes_of(read_run(run) for run in find_runs(place))
+        pd.testing.assert_frame_equal(episodes(place), by_line)
+    frame = episodes(path)
+    assert frame["status"].tolist() == ["success", "failure", "success", "success", "sim_error", "success"]
+    assert frame["attempt"].tolist() == [1, 1, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("cut", ["line", "field", "word"])
+def test_a_damaged_record_is_read_or_refused_as_the_evaluator_does(write_run, tmp_path, cut):
+    path = write_run(tmp_path / "a", ["++"])
+    text = (path / "episodes.jsonl").read_text()
+    damaged = {"line": text[:-9], "field": text.replace('"worker": 0, ', ""), "word": text.replace("success", "won", 2)}
+    (path / "episodes.jsonl").write_text(damaged[cut])
+    if cut == "line":
+        assert len(episodes(path)) == 1
+    else:
+        with pytest.raises(RunFolderError, match="line 1"):
+            episodes(path)
+
+
+def test_a_hundred_thousand_episodes_take_less_than_two_seconds_of_cpu_time(write_run, tmp_path):
     path = write_run(tmp_path / "a", ["+"])
-    line = json.loads((path / "episodes.jsonl").read_text())
-    with (path / "episodes.jsonl").open("w") as file:
-        for i in range(20_000):
-            file.write(json.dumps({**line, "episode_id": f"{i:016x}", "initial_state": i}) + "\n")
+    line = (path / "episodes.jsonl").read_text()
+    known = json.loads(line)["episode_id"]
+    (path / "episodes.jsonl").write_text("".join(line.replace(known, f"{i:016x}") for i in range(100_000)))
     started = time.process_time()
-    assert len(episodes(path)) == 20_000
-    assert time.process_time() - started < 1
+    assert len(episodes(path)) == 100_000
+    assert time.process_time() - started < 2
