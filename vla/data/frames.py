@@ -83,7 +83,8 @@ class ParquetFrames:
         with _reading(self.where, step):
             starts = _row_group_starts(self.where.file)
             group = int(np.searchsorted(starts, row, side="right")) - 1
-            encoded = _row_group(self.where.file, group, self.where.field)[row - int(starts[group])]
+            column = _row_group(self.where.file, group, self.where.field)
+            encoded = column[row - int(starts[group])].as_py()
         if encoded is None:
             raise DataError(self.where, f"step {step} holds no image bytes; embed the images in the parquet file.")
         return decode(encoded, self.where, step)
@@ -207,6 +208,7 @@ def _row_group_starts(path: Path) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=_CACHED_ROW_GROUPS)
-def _row_group(path: Path, group: int, column: str) -> list[bytes | None]:
-    table = _parquet(path).read_row_group(group, columns=[column], use_threads=False)
-    return [entry and entry["bytes"] for entry in table.column(column).to_pylist()]
+def _row_group(path: Path, group: int, column: str) -> pa.Array:
+    """The encoded images of a row group."""
+    table = _parquet(path).read_row_group(group, columns=[f"{column}.bytes"], use_threads=False)
+    return table.column(column).combine_chunks().field("bytes")

@@ -2,11 +2,22 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-
-from vla.data.mixture import Mixture, Sample
+from typing import Any, Generic, Protocol, TypeVar
 
 Batch = TypeVar("Batch")
+
+
+class SampleSequence(Protocol):
+    """An endless sequence whose samples are functions of their position, such as a `Mixture`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what decides the order of samples."""
+        ...
+
+    def __getitem__(self, position: int) -> Any: ...  # noqa: ANN401  what a sample is, only `collate` needs to know
+
+    def __len__(self) -> int: ...
 
 
 class MixtureLoader(Generic[Batch]):
@@ -18,8 +29,8 @@ class MixtureLoader(Generic[Batch]):
 
     def __init__(
         self,
-        mixture: Mixture,
-        collate: Callable[[list[Sample]], Batch],
+        mixture: SampleSequence,
+        collate: Callable[[list[Any]], Batch],
         batch_size: int,
         *,
         shard: tuple[int, int] = (0, 1),
