@@ -1,12 +1,12 @@
 """The original physics of the Bridge tasks, ManiSkill2_real2sim on SAPIEN 2.2.2, to measure ours against.
 
 It is written after upstream's code call by call (`custom_scenes/base_env.py`, `move_near_in_scene.py`,
-`put_on_in_scene.py`, `controllers/pd_ee_pose.py` at 16a9ba9c) and needs its own environment, since SAPIEN 2 needs NumPy 1:
+`put_on_in_scene.py`, `controllers/pd_ee_pose.py` at 16a9ba9c) and needs its own environment: SAPIEN 2 needs NumPy 1.
 
     python3.11 -m venv /tmp/sapien2
     /tmp/sapien2/bin/pip install 'numpy<2' sapien==2.2.2 scipy transforms3d
-    /tmp/sapien2/bin/python benchmarks/simpler_original.py settle FILE     # where objects rest, all 96 episodes
-    /tmp/sapien2/bin/python benchmarks/simpler_original.py replay FILE OUT # what the original does with recorded actions
+    /tmp/sapien2/bin/python benchmarks/simpler_original.py settle FILE      # where objects rest, all 96 episodes
+    /tmp/sapien2/bin/python benchmarks/simpler_original.py replay FILE OUT  # what recorded actions do
 
 `settle` writes `envs/data/simpler_settled.json`. `replay` reads {"task/id": actions [N, 7]} and writes, for each, the
 gripper's position after every step, the success rule, and where the source object ended.

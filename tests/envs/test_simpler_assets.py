@@ -36,7 +36,8 @@ def test_the_command_lays_out_exactly_what_the_manifest_lists(source, tmp_path, 
 def test_stand_ins_are_named(laid_out):
     pack = verify(laid_out)
     assert len(pack.hash) == 16
-    assert "stages/bridge_table_1_v1.glb" in pack.describe() and "stand-ins for" in pack.describe()
+    assert "stages/bridge_table_1_v1.glb" in pack.describe()
+    assert "stand-ins for" in pack.describe()
     assert pack.unknown == ()
 
 
@@ -44,7 +45,8 @@ def test_another_table_is_accepted_and_reported(laid_out):
     before = verify(laid_out)
     (laid_out / TABLE).write_bytes(b"the original, perhaps")
     pack = verify(laid_out)
-    assert pack.unknown == (TABLE,) and pack.hash != before.hash
+    assert pack.unknown == (TABLE,)
+    assert pack.hash != before.hash
     assert "of unknown origin: stages/bridge_table_1_v1.glb" in pack.describe()
 
 
@@ -116,6 +118,7 @@ def test_the_pack_is_looked_for_where_maniskills_variable_says_or_in_the_cache()
 
 def test_every_file_of_the_pack_has_a_hash_in_the_manifest():
     listed = manifest()
-    assert len(listed.files) == 60 and len(listed.stand_ins) == 5
+    assert len(listed.files) == 60
+    assert len(listed.stand_ins) == 5
     assert all(len(sha256) == 64 for sha256 in [*listed.files.values(), *listed.stand_ins.values()])
     assert json.dumps(sorted(listed.files)).count("simpler") == 0

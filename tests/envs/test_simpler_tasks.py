@@ -43,7 +43,9 @@ def test_eggplants_start_on_upstreams_grid():
 
 
 def test_official_eggplants_lie_where_the_original_lets_them_come_to_rest():
-    assert np.array_equal(start_of(BRIDGE_TASKS[EGGPLANT], episode(EGGPLANT, 12)).rest, original_rest(BRIDGE_TASKS[EGGPLANT].name)[12])
+    assert np.array_equal(
+        start_of(BRIDGE_TASKS[EGGPLANT], episode(EGGPLANT, 12)).rest, original_rest(BRIDGE_TASKS[EGGPLANT].name)[12]
+    )
     assert start_of(BRIDGE_TASKS[EGGPLANT], episode(EGGPLANT, 24)).rest is None
     assert start_of(BRIDGE_TASKS[SPOON], episode(SPOON, 12)).rest is None
 
@@ -57,7 +59,8 @@ def test_placements_beyond_the_official_ones_are_seeded_and_stay_on_their_ground
     assert placement(task, 24, seed=1) != placement(task, 24, seed=2)
     official = np.array([p.source_xy for p in ours.placements])
     xy = np.array([p.source_xy for p in drawn])
-    assert np.all(xy >= official.min(0)) and np.all(xy <= official.max(0))
+    assert np.all(xy >= official.min(0))
+    assert np.all(xy <= official.max(0))
     apart = [math.dist(p.source_xy, p.target_xy) for p in drawn]
     assert min(apart) >= min(math.dist(p.source_xy, p.target_xy) for p in ours.placements) - 1e-9
 

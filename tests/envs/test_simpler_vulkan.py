@@ -54,6 +54,8 @@ def test_a_driver_that_cannot_draw_is_an_error_that_says_what_to_install():
         "except RendererError as error: print(error)"
     )
     environment = {**os.environ, "VK_ICD_FILENAMES": "/nonexistent.json"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True
+    )
     assert "SAPIEN cannot draw with VK_ICD_FILENAMES=/nonexistent.json" in done.stdout
     assert "apt-get install" in done.stdout
