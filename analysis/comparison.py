@@ -104,7 +104,7 @@ def compare(a: Run, b: Run, sequential: float | None = None, mixed_protocols: bo
         result = _paired(a, b, [(scored_a[key], scored_b[key]) for key in shared])
         lost = len({(r.task, r.initial_state, r.seed) for run in (a, b) for r in run.results}) - len(shared)
         if lost:
-            notes.append(f"{lost} episodes have a score in one run only, or in none, and are left out.")
+            notes.append(f"Left out, without a score in both runs: {lost}.")
     else:
         result = _unpaired(a, b)
     return replace(result, notes=(*notes, *result.notes), decision=decision)

@@ -89,9 +89,9 @@ def notes(summary: Summary) -> list[str]:
             " Errors and intervals use n_eff."
         )
     if at_reset := int(summary.total("at_reset")):
-        lines.append(f"{at_reset} episodes were successes before the first action.")
+        lines.append(f"Successes before the first action (free points): {at_reset}.")
     if unofficial := int(summary.total("unofficial")):
-        lines.append(f"{unofficial} episodes start from initial states that are not the protocol's: not comparable.")
+        lines.append(f"Initial states that are not the protocol's, so not comparable: {unofficial}.")
     ever, last, scores = (int(summary.total(f"successes{rule}")) for rule in ("_ever", "_last", ""))
     if not ever == last == scores:
         lines.append(f"Success at any step: {ever}, at the last step: {last}, as the protocol scores it: {scores}.")

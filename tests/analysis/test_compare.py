@@ -43,7 +43,7 @@ def test_tasks_weigh_equally_when_their_numbers_differ(two_runs):
 def test_missing_scores_are_left_out_and_counted(two_runs):
     result = compare(*two_runs(["++!"], ["-+-"]))
     assert result.mean.n == (2, 2)
-    assert any("1 episodes have a score in one run only" in note for note in result.notes)
+    assert any("without a score in both runs: 1" in note for note in result.notes)
 
 
 def test_repeats_of_the_same_pair_of_trajectories_count_once(two_runs):

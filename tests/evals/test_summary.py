@@ -157,8 +157,8 @@ def test_free_points_foreign_states_and_other_success_rules_are_said():
         result(0, 1, official=False, success_last=False),
     ]
     text = " ".join(notes(summarise("toy", TASKS, results, {0: 2})))
-    assert "1 episodes were successes before" in text
-    assert "1 episodes start from initial states" in text
+    assert "(free points): 1." in text
+    assert "not comparable: 1." in text
     assert "at the last step: 1, as the protocol scores it: 2" in text
 
 
