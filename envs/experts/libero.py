@@ -13,6 +13,7 @@ from envs.experts.geometry import rotation_vector
 from envs.experts.hand import Command, Commands, Hand
 from envs.experts.intent import sentence, signs
 from envs.experts.libero_scene import Goal, Scene
+from envs.experts.microwave import put_in_microwave, swing_shut
 from envs.experts.pick_place import inside, on_region, on_thing, pick_and_place
 from envs.experts.pushing import push
 from evals.contract import Env
@@ -172,6 +173,8 @@ def _skill(hand: Hand, goal: Goal, goals: Sequence[Goal]) -> Commands | None:
         return pull(hand, thing)
     if goal.predicate == "close" and hand.scene.is_drawer(thing):
         return push_shut(hand, thing)
+    if goal.predicate == "close":
+        return swing_shut(hand, thing)
     if goal.predicate == "turnon":
         return turn(hand, thing, _KNOB_ON)
     if goal.predicate == "turnoff":
@@ -195,6 +198,8 @@ def _put_in(hand: Hand, thing: str, container: str) -> Commands | None:
     scene = hand.scene
     if scene.is_drawer(container):
         return put_in_drawer(hand, thing, container)
+    if "microwave" in container:
+        return put_in_microwave(hand, thing, container)
     if any(word in container for word in _OPEN_TOPPED):
         return pick_and_place(hand, thing, inside(scene.region_parent(container) or ""))
     return None
