@@ -63,6 +63,13 @@ class EpisodeView:
         return parts.physics + parts.render + parts.policy + parts.reset
 
     @property
+    def agreement(self) -> str:
+        """In how many steps the motion said is the motion done, in words; empty if nothing was said."""
+        lengths = [(moment.last - moment.first + 1, moment) for moment in self.moments if moment.said]
+        same = sum(length for length, moment in lengths if moment.said == moment.done)
+        return f"{same} of {sum(length for length, _ in lengths)} steps" if lengths else ""
+
+    @property
     def detailed(self) -> bool:
         """Whether there is more to show than its row."""
         return bool(self.film or self.moments or self.error)

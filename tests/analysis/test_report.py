@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from analysis.report import command, labels
@@ -77,6 +78,17 @@ def test_said_stands_beside_done_for_every_step_of_a_failure(report, reach_runs)
     steps = [step for first, last in spans for step in range(int(first), int(last or first) + 1)]
     assert steps == list(range(40))
     assert re.search(r"<td>(move|stop|tilt|rotate|open|close)[^<]*</td>|<td>move", body)
+
+
+def test_steps_in_which_said_and_done_agree_are_counted(report, write_run, tmp_path):
+    path = write_run(tmp_path / "a", ["-"])
+    actions = np.zeros((20, 7))
+    actions[:, 0], actions[:, 6] = 1.0, -1.0
+    said = np.array(["move forward"] * 15 + ["stop"] * 5)
+    (path / "traces").mkdir()
+    name = read_run(path).results[0].episode_id
+    np.savez(path / "traces" / f"{name}.npz", actions=actions, said=said, success=np.zeros(20, bool))
+    assert "Said and done agree in 15 of 20 steps." in words(report(path))
 
 
 def test_films_beyond_the_budget_are_linked_not_embedded(report, reach_runs, capsys):
