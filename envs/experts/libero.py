@@ -8,6 +8,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from envs.experts.articulation import pull, push_shut, turn
+from envs.experts.caddy import put_in_compartment
 from envs.experts.drawers import put_in_drawer
 from envs.experts.geometry import rotation_vector
 from envs.experts.hand import Command, Commands, Hand
@@ -200,6 +201,8 @@ def _put_in(hand: Hand, thing: str, container: str) -> Commands | None:
         return put_in_drawer(hand, thing, container)
     if "microwave" in container:
         return put_in_microwave(hand, thing, container)
+    if "caddy" in container:
+        return put_in_compartment(hand, thing, container)
     if any(word in container for word in _OPEN_TOPPED):
         return pick_and_place(hand, thing, inside(scene.region_parent(container) or ""))
     return None
