@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from vla.errors import ModelError
+from vla.model import MotionVLA
+from vla.presets import PRESETS, preset
+
+ACTION_TOKENS = 256
+QWEN_TOKENS, SMOLLM2_TOKENS = 151_665, 49_152
+VOCABULARY = {"0.5b": QWEN_TOKENS, "1.5b": QWEN_TOKENS, "3b": QWEN_TOKENS, "mini": SMOLLM2_TOKENS}
+
+# preset: parameters of (towers, projector, language model), image tokens. The language models' are those that their
+# cards
+# state (0.49B, 1.54B, 3.09B; 135M and 256 action tokens); towers lack the last block, which Prismatic does not run.
+TABLE = {
+    "0.5b": ((687_832_224, 27_552_000, 494_032_768), 256),
+    "1.5b": ((687_832_224, 34_680_320, 1_543_714_304), 256),
+    "3b": ((687_832_224, 40_972_800, 3_085_938_688), 256),
+    "mini": ((19_852_800, 13_315_200, 134_662_464), 64),
+    "tiny": ((19_852_800, 984_064, 5_349_120), 64),
+    "nano": ((28_032, 10_432, 148_160), 16),
+}
+
+
+def meta_model(name):
+    with torch.device("meta"):
+        return MotionVLA(PRESETS[name], VOCABULARY.get(name, 0) + ACTION_TOKENS)
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_has_the_parameters_and_image_tokens_that_the_table_says(name):
+    model = meta_model(name)
+    parts = (count(model.towers), count(model.projector), count(model.language))
+    assert (parts, model.config.image_tokens) == TABLE[name]
+    assert sum(parts) == count(model)
+
+
+@pytest.mark.parametrize("name", ["0.5b", "1.5b", "3b"])
+def test_action_tokens_fit_the_padded_embedding_of_qwen(name):
+    assert meta_model(name).embed_tokens(torch.zeros(1, dtype=torch.long, device="meta")).shape[-1] > 0
+    assert meta_model(name).language.get_input_embeddings().num_embeddings == 151_936 >= QWEN_TOKENS + ACTION_TOKENS
+
+
+def test_an_embedding_without_room_grows_by_the_action_tokens():
+    assert meta_model("mini").language.get_input_embeddings().num_embeddings == SMOLLM2_TOKENS + ACTION_TOKENS
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones():
+    with pytest.raises(ModelError, match=r"'7b'. Known: 0.5b, 1.5b, 3b, mini, tiny, nano"):
+        preset("7b")

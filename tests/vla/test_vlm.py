@@ -1,0 +1,63 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vla.checkpoint import load_checkpoint
+from vla.errors import ImageError, TrainingError
+from vla.train_config import LoopConfig, ModelOptions, OptimConfig
+from vla.vlm import VlmConfig, load_image, read_conversations, train_vlm
+
+ENTRIES = [
+    {
+        "id": "1",
+        "image": "a/cup.png",
+        "conversations": [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A cup."}],
+    },
+    {"id": "2", "conversations": [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hello."}]},
+]
+
+
+@pytest.fixture
+def llava(tmp_path):
+    (tmp_path / "images/a").mkdir(parents=True)
+    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(tmp_path / "images/a/cup.png")
+    (tmp_path / "data.json").write_text(json.dumps(ENTRIES))
+    return tmp_path
+
+
+def config(folder, out, **changes):
+    loop = LoopConfig(out=folder / out, optim=OptimConfig(lr=1e-2, batch_size=2, micro_batch=1), steps=2)
+    options = {"model": ModelOptions(preset="nano"), "longest": 300, **changes}
+    return VlmConfig(data=folder / "data.json", images=folder / "images", loop=loop, **options)
+
+
+def test_aligning_trains_the_projector_and_fine_tuning_the_language_model_too(llava):
+    train_vlm(config(llava, "align"))
+    aligned = load_checkpoint(llava / "align/checkpoint")
+    train_vlm(config(llava, "vlm", step="finetune", init=str(llava / "align/checkpoint")))
+    tuned = load_checkpoint(llava / "vlm/checkpoint")
+    changed = {
+        name.partition(".")[0]
+        for name, value in tuned.model.state_dict().items()
+        if not value.equal(aligned.model.state_dict()[name])
+    }
+    assert (tuned.stage, changed) == ("vlm", {"projector", "language"})
+
+
+def test_images_and_turns_are_read_from_llavas_format(llava):
+    with_image, without = read_conversations(llava / "data.json", llava / "images")
+    assert (with_image.image, with_image.turns) == (llava / "images/a/cup.png", (("What is it?", "A cup."),))
+    assert (without.image, without.turns) == (None, (("Hello?", "Hello."),))
+
+
+def test_turns_out_of_order_name_the_entry(llava):
+    (llava / "data.json").write_text(json.dumps([{"id": "9", "conversations": [{"from": "gpt", "value": "x"}]}]))
+    with pytest.raises(TrainingError, match="entry '9'.*must alternate"):
+        read_conversations(llava / "data.json", llava)
+
+
+def test_a_missing_image_is_named(tmp_path):
+    with pytest.raises(ImageError, match="gone.png"):
+        load_image(tmp_path / "gone.png", 56)
