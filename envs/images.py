@@ -49,7 +49,7 @@ def resize_lanczos3(image: Image, size: int) -> Image:
     columns = _lanczos_weights(image.shape[1], size)
     resized = np.einsum("oi,ijc->ojc", rows, image.astype(np.float32), optimize=True)
     resized = np.einsum("oj,ijc->ioc", columns, resized, optimize=True)
-    return np.clip(np.round(resized), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.round(resized), 0, 255), np.uint8)
 
 
 def centre_crop(image: Image, area: float = 0.9, size: int = 224) -> Image:
@@ -65,7 +65,7 @@ def centre_crop(image: Image, area: float = 0.9, size: int = 224) -> Image:
     fraction = _interpolate(fraction, margin, size, axis=0)
     fraction = _interpolate(fraction, margin, size, axis=1)
     # tf.image.convert_image_dtype from float to uint8 truncates 255.5 times the fraction.
-    return np.clip(fraction * np.float32(255.5), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(fraction * np.float32(255.5), 0, 255), np.uint8)
 
 
 def _lanczos_weights(old: int, new: int) -> _Float32:

