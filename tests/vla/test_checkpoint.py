@@ -70,7 +70,7 @@ def test_a_frozen_tower_may_lie_in_the_checkpoint(frozen):
 def test_another_frozen_tower_is_refused(frozen):
     folder, model = frozen
     Dinov2Model(tower_hf_config(model.config.towers[0], 56)).save_pretrained(folder / "tower")
-    with pytest.raises(CheckpointError, match="frozen tower 'dino'.*is another one"):
+    with pytest.raises(CheckpointError, match=r"frozen tower 'dino'.*is another one"):
         load_checkpoint(folder / "checkpoint")
 
 
@@ -84,7 +84,7 @@ def test_missing_and_unexpected_tensors_are_listed(saved):
 
 
 def test_statistics_of_another_dataset_are_refused_with_the_known_keys(saved):
-    with pytest.raises(UnnormalizationError, match="'bridge'.*trained on: toy"):
+    with pytest.raises(UnnormalizationError, match=r"'bridge'.*trained on: toy"):
         load_checkpoint(saved[0]).action_statistics("bridge")
 
 
@@ -117,7 +117,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
 
 
 def test_a_checkpoint_is_replaced_only_when_the_new_one_is_complete(saved):
-    folder, model = saved
+    folder, _ = saved
     weights = {"projector.0.bias": "no tensor"}
     with pytest.raises(AttributeError):
         save_checkpoint(folder, load_checkpoint(folder), weights)

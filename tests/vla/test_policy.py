@@ -85,7 +85,7 @@ def test_an_episode_that_ended_is_forgotten(checkpoint):
 
 
 def test_an_unknown_unnormalisation_key_is_refused_with_the_known_ones(checkpoint):
-    with pytest.raises(UsageError, match="'bridge'.*trained on: reach"):
+    with pytest.raises(UsageError, match=r"'bridge'.*trained on: reach"):
         vla(reach(), checkpoint=checkpoint, unnorm_key="bridge")
 
 

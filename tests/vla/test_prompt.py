@@ -12,8 +12,28 @@ from vla.tokenizer import START, STOP, action_tokenizer, encode, make_tokenizer,
 
 FIRST_ACTION = 151_665
 # The real Qwen2.5 tokenizer; 151644 is <|im_start|>, 151645 <|im_end|>, 198 a line end.
-SYSTEM_TURN = [151644, 8948, 198, 2610, 525, 1207, 16948, 11, 3465, 553, 54364, 14817, 13, 1446, 525, 264, 10950,
-17847, 13] QUESTION = [3838, 1917, 1265, 279, 12305, 1896, 311, 3735, 705, 279, 3691, 19212, 30]
+SYSTEM_TURN = [
+    151644,
+    8948,
+    198,
+    2610,
+    525,
+    1207,
+    16948,
+    11,
+    3465,
+    553,
+    54364,
+    14817,
+    13,
+    1446,
+    525,
+    264,
+    10950,
+    17847,
+    13,
+]
+QUESTION = [3838, 1917, 1265, 279, 12305, 1896, 311, 3735, 705, 279, 3691, 19212, 30]
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +46,10 @@ def text_of(prompter, token_ids):
 
 
 def test_golden_token_ids_of_qwen(qwen):
-    got = qwen.sequence("Pick up the black bowl.", "move forward left, close gripper", range(FIRST_ACTION, FIRST_ACTION
-    + 7)) image = slice(len(SYSTEM_TURN) + 5, len(SYSTEM_TURN) + 5 + 256)
+    got = qwen.sequence(
+        "Pick up the black bowl.", "move forward left, close gripper", range(FIRST_ACTION, FIRST_ACTION + 7)
+    )
+    image = slice(len(SYSTEM_TURN) + 5, len(SYSTEM_TURN) + 5 + 256)
     ids = got.token_ids.tolist()
     assert ids[: image.start] == [*SYSTEM_TURN, 151645, 198, 151644, 872, 198]
     assert got.observation[image].all()
@@ -109,8 +131,10 @@ def test_an_instruction_longer_than_the_context_is_refused_with_both_lengths():
 
 
 def test_a_small_tokenizer_is_a_function_of_the_instructions_and_encodes_any_text():
-    first, second = (make_tokenizer("small:1024", order) for order in (["pick it up", "go left"], ["go left", "pick it
-    up"])) assert first.to_str() == second.to_str()
+    first, second = (
+        make_tokenizer("small:1024", order) for order in (["pick it up", "go left"], ["go left", "pick it up"])
+    )
+    assert first.to_str() == second.to_str()
     assert first.decode(encode(first, "Größe 東 \u0000")) == "Größe 東 \u0000"
     assert first.get_vocab_size() <= 1024 + 256
 

@@ -82,8 +82,15 @@ def test_a_killed_run_goes_on_with_the_losses_it_would_have_had(bridge, tmp_path
 
 
 def test_two_processes_have_the_losses_of_one(bridge, tmp_path, uninterrupted):
-    launch = ["-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "cpu_2processes.yaml"), "-m",
-    "vla.cli"] process = start([*launch, *arguments(bridge, tmp_path / "two", 3, **{"optim.micro-batch": 1})])
+    launch = [
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(CONFIGS / "cpu_2processes.yaml"),
+        "-m",
+        "vla.cli",
+    ]
+    process = start([*launch, *arguments(bridge, tmp_path / "two", 3, **{"optim.micro-batch": 1})])
     _, said = process.communicate()
     assert process.returncode == 0, said.decode()[-2000:]
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(uninterrupted)[:3], rtol=1e-5)

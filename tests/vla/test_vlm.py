@@ -54,10 +54,10 @@ def test_images_and_turns_are_read_from_llavas_format(llava):
 
 def test_turns_out_of_order_name_the_entry(llava):
     (llava / "data.json").write_text(json.dumps([{"id": "9", "conversations": [{"from": "gpt", "value": "x"}]}]))
-    with pytest.raises(TrainingError, match="entry '9'.*must alternate"):
+    with pytest.raises(TrainingError, match=r"entry '9'.*must alternate"):
         read_conversations(llava / "data.json", llava)
 
 
 def test_a_missing_image_is_named(tmp_path):
-    with pytest.raises(ImageError, match="gone.png"):
+    with pytest.raises(ImageError, match=r"gone\.png"):
         load_image(tmp_path / "gone.png", 56)

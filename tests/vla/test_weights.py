@@ -57,8 +57,9 @@ def test_a_tower_with_timms_tensors_computes_timms_features(config):
     model.towers[config.name].network.load_state_dict(state)
     images = random_images(model, 2)
     with torch.no_grad():
-        torch.testing.assert_close(model.features(images), prismatic_features(network, config, images), rtol=1e-4,
-        atol=1e-4)
+        torch.testing.assert_close(
+            model.features(images), prismatic_features(network, config, images), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_every_tensor_of_a_prismatic_checkpoint_arrives(prismatic_file):
@@ -106,8 +107,9 @@ def test_a_file_of_another_layout_is_refused(tmp_path):
 
 def test_a_tower_loads_from_a_folder_and_its_positions_are_resampled(tmp_path):
     published = Dinov2Model(
-        Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=112,
-        patch_size=14)
+        Dinov2Config(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=112, patch_size=14
+        )
     )
     published.save_pretrained(tmp_path)
     tower = replace(preset("nano").towers[0], source=str(tmp_path))
@@ -122,11 +124,16 @@ def test_a_tower_loads_from_a_folder_and_its_positions_are_resampled(tmp_path):
 
 def test_a_siglip_tower_loads_from_a_folder_with_the_whole_model(tmp_path):
     vision = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 96}
-    text = {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 96, "vocab_size":
-    50} SiglipModel(SiglipConfig(vision_config={**vision, "image_size": 56, "patch_size": 14},
-    text_config=text)).save_pretrained(
-        tmp_path
-    )
+    text = {
+        "hidden_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 96,
+        "vocab_size": 50,
+    }
+    SiglipModel(
+        SiglipConfig(vision_config={**vision, "image_size": 56, "patch_size": 14}, text_config=text)
+    ).save_pretrained(tmp_path)
     tower = replace(SIGLIP, source=str(tmp_path))
     model, _ = nano(towers=(tower,))
     load_tower(model, tower)
