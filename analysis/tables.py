@@ -30,7 +30,7 @@ from analysis.paper import (
 )
 from analysis.sheets import Sheet, SheetFormat, render
 from analysis.stats import pooled, unpaired_difference
-from evals.record import read_run
+from evals.record import HEADER, read_run
 from evals.summary import Estimate
 from evals.summary_format import NOTHING
 
@@ -87,7 +87,7 @@ def command(arguments: list[str]) -> int:
     if config.audit:
         print(render(audit(tables), config.format), end="")
         return 0
-    places = config.runs or ((str(RUNS),) if RUNS.is_dir() else ())
+    places = config.runs or ((str(RUNS),) if any(RUNS.rglob(HEADER)) else ())
     measured = measure([read_run(path) for path in find_runs(*places)] if places else [], config.mixed_protocols)
     named = frozenset(row.conditions for table in load_paper(config.paper) for row in table.rows)
 
@@ -136,7 +136,10 @@ def ours(table: PaperTable, measured: Measurements, named: Named, style: Style =
         other = lines[at + 1] if at + 1 < len(lines) else None
         rows.append((line.group, line.row, *(_text_of(table, line, column, other, notes) for column in table.columns)))
     header = ("", "", *(HEADINGS[column] for column in table.columns))
-    return Sheet(f"Table {table.number}, from our runs: {table.title}", header, tuple(rows), notes.lines(), labels=2)
+    below = notes.lines()
+    if Column(DELTA) in table.columns:
+        below += ("Δ as of independent runs; where they share episodes, vla-eval compare is sharper.",)
+    return Sheet(f"Table {table.number}, from our runs: {table.title}", header, tuple(rows), below, labels=2)
 
 
 def tidy(tables: Sequence[PaperTable], measured: Measurements, named: Named) -> str:

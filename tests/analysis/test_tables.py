@@ -139,6 +139,7 @@ def test_two_runs_of_one_seed_and_two_policies_under_one_name_are_refused(write_
 
 def test_without_runs_the_papers_tables_are_printed_and_that_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "runs").mkdir(parents=True)
     printed = text(capsys)
     assert "Table 3, as published" in printed
     assert "No runs" in printed
