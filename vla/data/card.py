@@ -23,7 +23,8 @@ class StatsConfig:
     """Show what a dataset holds: episodes, actions, motion labels, instructions, broken episodes.
 
     Attributes:
-        directory: Folder of the dataset: LeRobot v2.0, v2.1 or v3.0, RLDS (TFDS), or LIBERO HDF5 files.
+        directory: Folder of the dataset: LeRobot v2.0, v2.1 or v3.0, RLDS (TFDS), LIBERO HDF5 files, or recorded
+            demonstrations.
         read: How to read it.
         skip_bad: Count and list what cannot be read, instead of stopping there.
         statistics: Write the action statistics to this file, in the layout of OpenVLA's dataset_statistics.json.
@@ -43,7 +44,7 @@ class Card:
 
     Attributes:
         directory: Where it lies.
-        format: "lerobot", "rlds" or "libero_hdf5".
+        format: What `dataset_format` says.
         lengths: Steps of each episode.
         control_hz: Control steps per second, or None where nobody says.
         cameras: Camera name -> height and width of its first image.

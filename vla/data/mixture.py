@@ -224,6 +224,10 @@ def _chunk(actions: NDArray[np.float32], step: int, length: int) -> NDArray[np.f
 def _check(source: Source) -> None:
     if not source.episodes:
         raise ValueError(f"Dataset {source.name!r} has no episode; leave it out of the mixture.")
+    if not any(episode.starts for episode in source.episodes):
+        raise ValueError(
+            f"Dataset {source.name!r} has no step at which a sample may start; leave it out of the mixture."
+        )
     if not source.weight > 0:
         raise ValueError(f"Dataset {source.name!r} has weight {source.weight}; a positive number is expected.")
     for episode in source.episodes:

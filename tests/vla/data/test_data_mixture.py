@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,19 @@ def test_a_camera_that_an_episode_lacks_is_named_before_training_starts():
     broken = source("small")
     with pytest.raises(DataError, match=r"episode 0, field 'wrist': this episode has no such camera. It has: front"):
         Mixture([Source(broken.episodes, broken.statistics, ("wrist",))], None)
+
+
+def test_only_steps_at_which_a_sample_may_start_are_shown():
+    whole = source("large")
+    usable = [np.array([1, 4]), np.array([], np.int64), np.array([0, 2, 10])]
+    episodes = [replace(e, usable=steps) for e, steps in zip(whole.episodes, usable, strict=True)]
+    mixed = Mixture([replace(whole, episodes=episodes)], AdaptiveLabeller(), MixtureConfig(image_size=8))
+    assert len(mixed) == 5
+    shown = {(sample.episode, sample.step) for sample in map(mixed.__getitem__, range(5))}
+    assert shown == {("0", 1), ("0", 4), ("2", 0), ("2", 2), ("2", 10)}
+    nothing = [replace(e, usable=np.array([], np.int64)) for e in whole.episodes]
+    with pytest.raises(ValueError, match="no step at which a sample may start"):
+        Mixture([replace(whole, episodes=nothing)], None)
 
 
 def test_an_empty_source_or_a_weight_that_is_not_positive_is_refused():
