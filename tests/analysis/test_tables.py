@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from analysis.filled import excludes, ours
 from analysis.measured import measure
 from analysis.paper import Column, Conditions, load_paper
 from analysis.stats import newcombe
-from analysis.tables import command, excludes, ours
+from analysis.tables import command
 from envs.libero_tasks import libero_10, libero_goal, libero_object, libero_spatial
 from envs.simpler_tasks import simpler_bridge
 from evals.errors import UsageError
@@ -72,6 +73,12 @@ def test_runs_with_conditions_that_the_paper_lacks_are_rows_of_their_own(write_r
     measured = measure([run])
     assert ours(TABLE_3, measured, NAMED) is None
     assert "30M scratch none adaptive ours" in ours(TABLE_8, measured, NAMED).rows[-1]
+
+
+def test_a_suite_that_the_paper_does_not_have_is_printed_all_the_same(write_run, tmp_path, capsys):
+    write_run(tmp_path / "a", ["++"] * 4)
+    printed = text(capsys, tmp_path, "--format", "markdown")
+    assert "| reach | made_up | 100.0 [67.6, 100.0] n=8a |" in printed
 
 
 def test_the_papers_style_prints_the_plain_error_and_its_n(write_run, tmp_path):
