@@ -1,7 +1,7 @@
 """Simulated experts: recorded actions whose intent the script that chose them knows at every step.
 
-`python -m analysis.motion_experts RUN_FOLDER ...` packs the traces of run folders into one small file, which is
-committed; the benchmark reads that file and needs no simulator.
+`python -m analysis.motion_experts --tuning RUN_FOLDER ... --test RUN_FOLDER ...` packs the traces of run folders into
+one small file, which is committed; the benchmark reads that file and needs no simulator.
 """
 
 import argparse
@@ -35,68 +35,73 @@ class TraceError(ValueError):
 
 
 def expert_corpora(split: Literal["tuning", "test"], path: Path = EXPERTS) -> list[Corpus]:
-    """Reads one split of the packed traces, a corpus for each suite; none if nothing was packed.
-
-    Episodes alternate between the splits in the order of their identities.
-    """
+    """Reads one split of the packed traces, a corpus for each suite; none if nothing was packed."""
     if not path.is_file():
         return []
     with np.load(path) as packed:
         suites = json.loads(str(packed["suites"]))
-        lengths, suite_of = packed["lengths"], packed["suite_of_episode"]
+        lengths, suite_of, tests = packed["lengths"], packed["suite_of_episode"], packed["is_test"]
         ends = np.cumsum(lengths)
         actions = np.split(packed["actions"].astype(np.float64), ends[:-1])
         slots = np.split(slots_from_motions([all_motions()[index] for index in packed["motions"]]), ends[:-1])
     corpora = []
     for number, suite in enumerate(suites):
-        chosen = np.flatnonzero(suite_of == number)[0 if split == "tuning" else 1 :: 2]
+        chosen = np.flatnonzero((suite_of == number) & (tests == (split == "test")))
         episodes = tuple(LabelledEpisode(actions[index], slots[index]) for index in chosen)
         if episodes:
             corpora.append(Corpus(suite, convention_of(suite).rate_hz, episodes))
     return corpora
 
 
-def pack(run_folders: Iterable[Path], path: Path = EXPERTS) -> int:
+def pack(tuning: Iterable[Path], test: Iterable[Path], path: Path = EXPERTS) -> dict[str, int]:
     """Packs the traces of run folders into one file.
 
     Args:
-        run_folders: Each with `run.json`, which names the suite, and `traces/<episode>.npz` with `actions [T, 7]` in
-            the suite's convention and `intents [T]`, motion sentences.
+        tuning: Run folders of the tuning split, each with `run.json`, which names the suite, and `traces/<episode>.npz`
+            with `actions [T, 7]` in the suite's convention and `said [T]`, the intents as motion sentences.
+        test: Run folders of the test split. An episode that the tuning split has as well is left out here, whatever
+            else differs: the scene is known.
         path: File to write.
 
     Returns:
-        Episodes packed.
+        Episodes packed, by split.
 
     Raises:
         TraceError: A trace has other contents, or no folder has any.
     """
-    traces: list[tuple[str, NDArray[np.float64], NDArray[np.intp]]] = []
-    for folder in run_folders:
-        suite = suite_of(folder)
-        traces += [(suite, *read_trace(file, suite)) for file in sorted((folder / "traces").glob("*.npz"))]
+    tuning_files = _trace_files(tuning)
+    known = {file.name for file in tuning_files}
+    test_files = [file for file in _trace_files(test) if file.name not in known]
+    suites = [suite_of(file.parents[1]) for file in tuning_files + test_files]
+    traces = [read_trace(file, suite) for file, suite in zip(tuning_files + test_files, suites, strict=True)]
     if not traces:
-        raise TraceError("None of the run folders has traces/*.npz; record them with the expert policy first.")
-    suites = sorted({suite for suite, _, _ in traces})
+        raise TraceError("None of the run folders has traces/*.npz; record them with `vla-eval --traces` first.")
+    names = sorted(set(suites))
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         path,
-        suites=json.dumps(suites),
-        suite_of_episode=np.array([suites.index(suite) for suite, _, _ in traces], dtype=np.int16),
-        lengths=np.array([len(actions) for _, actions, _ in traces], dtype=np.int32),
-        actions=np.concatenate([actions for _, actions, _ in traces]).astype(np.float32),
-        motions=np.concatenate([motions for _, _, motions in traces]).astype(np.int16),
+        suites=json.dumps(names),
+        suite_of_episode=np.array([names.index(suite) for suite in suites], dtype=np.int16),
+        is_test=np.arange(len(traces)) >= len(tuning_files),
+        lengths=np.array([len(actions) for actions, _ in traces], dtype=np.int32),
+        actions=np.concatenate([actions for actions, _ in traces]).astype(np.float32),
+        motions=np.concatenate([motions for _, motions in traces]).astype(np.int16),
     )
-    return len(traces)
+    return {"tuning": len(tuning_files), "test": len(test_files)}
+
+
+def _trace_files(folders: Iterable[Path]) -> list[Path]:
+    return [file for folder in folders for file in sorted((folder / "traces").glob("*.npz"))]
 
 
 def read_trace(file: Path, suite: str) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Reads one trace: actions `[T, 7]` with the gripper as a level (1 = open), and `[T]` motion numbers."""
     with np.load(file) as trace:
-        missing = {"actions", "intents"} - set(trace.files)
+        missing = {"actions", "said"} - set(trace.files)
         if missing:
             raise TraceError(f"{file} lacks {' and '.join(sorted(missing))}; it holds {', '.join(trace.files)}.")
         actions = np.array(trace["actions"], dtype=np.float64)
-        intents: Sequence[str] = [str(text) for text in trace["intents"]]
+        intents: Sequence[str] = [str(text) for text in trace["said"]]
     if actions.ndim != 2 or actions.shape[1] != 7 or len(actions) != len(intents):
         raise TraceError(f"{file}: actions {actions.shape} and {len(intents)} intents; [T, 7] and T are expected.")
     sign = -convention_of(suite).close
@@ -122,10 +127,12 @@ def convention_of(suite: str) -> GripperConvention:
 def main() -> None:
     """Packs the run folders given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run_folders", type=Path, nargs="+")
+    parser.add_argument("--tuning", type=Path, nargs="+", required=True, help="run folders")
+    parser.add_argument("--test", type=Path, nargs="+", required=True, help="run folders")
     parser.add_argument("--out", type=Path, default=EXPERTS)
     arguments = parser.parse_args()
-    print(f"Packed {pack(arguments.run_folders, arguments.out)} episodes into {arguments.out}.")
+    packed = pack(arguments.tuning, arguments.test, arguments.out)
+    print(f"Packed {packed['tuning']} tuning and {packed['test']} test episodes into {arguments.out}.")
 
 
 if __name__ == "__main__":

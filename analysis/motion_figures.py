@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.motion_corpus import Corpus
 from analysis.motion_experts import expert_corpora
 from analysis.motion_robustness import bridge_corpus
-from analysis.motion_search import tuned_raw, tuning_corpora
+from analysis.motion_search import tuned_raw, tuning_parts
 from analysis.motion_synthetic import TEST_SEED, synthetic_corpora
 from vla.actions import normalize_scale
 from vla.hmm import HmmLabeller
@@ -94,6 +94,7 @@ def draw_trace(example: Example, axes: "Axes") -> "Axes":
     axes.set_title(example.title, fontsize=9)
     axes.set_ylabel("scaled delta", fontsize=8)
     axes.legend(fontsize=6, ncols=4, loc="upper right")
+    axes.tick_params(labelbottom=False, labelsize=7)
     axes.set_ylim(-1.15, 1.5)
     return axes
 
@@ -129,10 +130,12 @@ def trace_figure(examples: Sequence[Example]) -> "Figure":
         for name, labeller in example.labellers.items():
             strips[name] = labeller.slots(episode.actions, example.corpus.statistics)
         for panel, (name, slots) in zip(panels, strips.items(), strict=False):
-            draw_words(name, slots, example.corpus.rate_hz, panel)
+            draw_words(name, slots, example.corpus.rate_hz, panel).tick_params(labelbottom=False)
         for panel in panels[len(strips) :]:
             panel.set_axis_off()
-        panels[len(strips) - 1].set_xlabel("seconds", fontsize=8)
+        last = panels[len(strips) - 1]
+        last.tick_params(axis="x", labelbottom=True, labelsize=7)
+        last.set_xlabel("seconds", fontsize=8)
     return figure
 
 
@@ -153,7 +156,7 @@ def examples(bridge: Path) -> list[Example]:
     """A simulated episode with its intent and, where the data are there, a real one."""
     labellers: dict[str, Labeller] = {"adaptive": AdaptiveLabeller(), "HMM": HmmLabeller()}
     experts = expert_corpora("test") or synthetic_corpora(TEST_SEED)[7:8]
-    tuning = {corpus.name: corpus for corpus in tuning_corpora()}
+    tuning = {corpus.name: corpus for part in tuning_parts() for corpus in part}
     simulated = experts[0]
     raw = tuned_raw([tuning[simulated.name]])
     title = f"simulated: {simulated.name}, {simulated.rate_hz:g} Hz"

@@ -69,7 +69,7 @@ def unnormalize_affine(normalized: ArrayLike, statistics: ActionStatistics) -> N
 
 
 def normalize_scale(
-    actions: ArrayLike, statistics: ActionStatistics, smallest_scale: float = 0.0
+    actions: ArrayLike, statistics: ActionStatistics, smallest_scale: float = 0.0, smallest_turn: float = 0.0
 ) -> NDArray[np.float64]:
     """Scales actions for motion labels: `a / max(|q01|, |q99|)`, clipped to [-1, 1]; zero stays zero.
 
@@ -80,6 +80,8 @@ def normalize_scale(
         statistics: Of the data set.
         smallest_scale: Lower bound of an axis's scale, as a part of the largest one of its group (translation or
             rotation); 0 leaves every axis its own scale.
+        smallest_turn: Lower bound of a rotation's scale, as a multiple of the largest translation's. Both bounds keep
+            the corrections of an axis that is never used from being blown up to motions.
 
     Returns:
         `[..., 7]` in [-1, 1]; the gripper's level is returned as it is; a dimension of scale 0 becomes 0.
@@ -87,8 +89,9 @@ def normalize_scale(
     array = np.asarray(actions, dtype=np.float64)
     scale = np.maximum(np.abs(statistics.q01), np.abs(statistics.q99))
     scale[GRIPPER] = 1.0
-    for group in (slice(0, 3), slice(3, 6)):
-        scale[group] = np.maximum(scale[group], smallest_scale * scale[group].max())
+    largest = scale[:3].max()
+    scale[:3] = np.maximum(scale[:3], smallest_scale * largest)
+    scale[3:6] = np.maximum(scale[3:6], max(smallest_scale * scale[3:6].max(), smallest_turn * largest))
     scaled: NDArray[np.float64] = np.clip(array / np.where(scale > 0, scale, 1), -1, 1)
     return np.where(scale > 0, scaled, 0.0)
 

@@ -38,23 +38,24 @@ class HmmLabeller:
         speed_cost: Price of a change of speed that leaves the word.
         event_steps: Longest gripper event; it ends earlier when another motion starts.
         gripper_hold: Steps a gripper level must last to count; shorter runs are flicker.
-        smallest_scale: An axis is scaled by no less than this part of the largest scale of its group (translation or
-            rotation), so that the jitter of an axis which is never used is not taken for motion.
+        smallest_scale: See `vla.actions.normalize_scale`.
+        smallest_turn: See there.
     """
 
-    slowest: float = 0.16
-    fastest: float = 0.53
-    speeds: int = 3
-    rest_noise: float = 0.03
-    own_noise: float = 1.0
-    speed_noise: float = 0.23
-    pace_noise: float = 0.26
+    slowest: float = 0.169
+    fastest: float = 0.593
+    speeds: int = 4
+    rest_noise: float = 0.0366
+    own_noise: float = 0.82
+    speed_noise: float = 0.27
+    pace_noise: float = 0.227
     pace_span: int = 15
-    word_cost: float = 1.75
-    speed_cost: float = 1.7
-    event_steps: int = 15
-    gripper_hold: int = 1
-    smallest_scale: float = 0.1
+    word_cost: float = 1.45
+    speed_cost: float = 1.71
+    event_steps: int = 18
+    gripper_hold: int = 2
+    smallest_scale: float = 0.885
+    smallest_turn: float = 1.0
 
     def label(
         self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES, episode: str = ""
@@ -90,7 +91,7 @@ class HmmLabeller:
             batch = arrays[first : first + _EPISODES_AT_ONCE]
             surprise = np.zeros((max(map(len, batch)), len(batch), 6, len(states)))
             for number, array in enumerate(batch):
-                normalized = normalize_scale(array, statistics, self.smallest_scale)[:, :GRIPPER]
+                normalized = normalize_scale(array, statistics, self.smallest_scale, self.smallest_turn)[:, :GRIPPER]
                 surprise[: len(array), number] = self._surprise(round_to_grid(normalized) * axes.signs, states)
             path = viterbi(surprise.reshape(len(surprise), -1, len(states)), change)
             words = np.sign(states)[path].reshape(len(surprise), len(batch), 6)

@@ -102,19 +102,23 @@ class AdaptiveLabeller:
         detectors: Which of eqs. 2-4 are used.
         normalization: `scale` keeps zero at zero; `affine` is the literal reading of the paper.
         gripper_hold: Steps a gripper level must last to count; shorter runs are flicker.
+        smallest_scale: See `vla.actions.normalize_scale`; 0 is the paper's reading.
+        smallest_turn: See there.
     """
 
-    base_translation: float = 0.5
-    base_rotation: float = 0.5
-    beta: float = 0.5
-    tau: int = 5
+    base_translation: float = 0.42
+    base_rotation: float = 1.5
+    beta: float = 0.305
+    tau: int = 13
     fast: int = 2
     mid: int = 4
-    slow: int = 8
-    anchor: Anchor = "future"
+    slow: int = 5
+    anchor: Anchor = "centered"
     detectors: tuple[Detector, ...] = ("fast", "mid", "slow")
     normalization: Literal["scale", "affine"] = "scale"
     gripper_hold: int = 2
+    smallest_scale: float = 0.674
+    smallest_turn: float = 0.21
 
     def __post_init__(self) -> None:
         """Refuses windows that are not nested."""
@@ -135,8 +139,11 @@ class AdaptiveLabeller:
     ) -> Slots:
         """See `Labeller.slots`."""
         array = check_actions(actions, statistics.dataset, episode)
-        normalize = normalize_scale if self.normalization == "scale" else normalize_affine
-        deltas = round_to_grid(normalize(array, statistics)[:, :GRIPPER]) * axes.signs
+        if self.normalization == "scale":
+            normalized = normalize_scale(array, statistics, self.smallest_scale, self.smallest_turn)
+        else:
+            normalized = normalize_affine(array, statistics)
+        deltas = round_to_grid(normalized[:, :GRIPPER]) * axes.signs
         axis_threshold, group_threshold = self._thresholds(deltas)
         named = np.zeros_like(deltas)
         undecided = np.ones((len(deltas), 4), dtype=bool)

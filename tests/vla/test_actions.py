@@ -36,7 +36,8 @@ def test_the_tokenizer_round_trip_is_within_one_256th(normalized):
     ids = tokenizer.encode(normalized)
     assert ids.min() >= 151_665
     assert ids.max() <= 151_665 + 255
-    assert np.abs(tokenizer.decode(ids) - normalized).max() <= 1 / 256
+    rounding = np.finfo(float).eps  # of n + 1, for values within 1e-16 of a bin's edge
+    assert np.abs(tokenizer.decode(ids) - normalized).max() <= 1 / 256 + rounding
 
 
 @given(st.lists(st.floats(-2, 2), min_size=2, max_size=20))

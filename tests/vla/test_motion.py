@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +86,13 @@ def test_values_without_a_word_are_refused():
         Motion(tilt=2)
     with pytest.raises(ValueError, match="six values"):
         MotionAxes(signs=(1, 1, 1, 0, 1, 1))
+
+
+def test_motion_language_needs_numpy_only():
+    """Data pipelines without torch use it; each module is imported in a fresh interpreter."""
+    program = (
+        "import sys, vla.motion, vla.labellers, vla.hmm, vla.actions\n"
+        "print(sorted({'torch', 'scipy', 'pandas', 'transformers', 'evals', 'envs', 'analysis'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
