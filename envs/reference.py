@@ -40,7 +40,7 @@ def take(suite_name: str, task: int) -> Reference:
     suite = load_suite(suite_name)
     cameras = tuple(camera.name for camera in suite.protocol.cameras)
     with closing(make_env(suite, suite.tasks[task], cameras)) as env:
-        return Reference(suite.protocol.simulator, env.renderer(), Moment.of(Bench(suite, env, task)))
+        return Reference(suite.protocol.simulator, env.renderer(), Moment.of(Bench(suite, env, task, cameras)))
 
 
 def store(path: Path, name: str, reference: Reference) -> None:

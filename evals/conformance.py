@@ -16,7 +16,6 @@ one env with all its cameras; run it in a process that holds no other rendered e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 
 import numpy as np
@@ -24,9 +23,10 @@ import numpy as np
 from evals.contract import Env, Policy, PrivilegedPolicy
 from evals.errors import ContractError, EnvOutputError, PolicyOutputError, SpaceMismatchError, VlaEvalError
 from evals.gates import MakeEnv, golden, space_differences
+from evals.outputs import check_step, check_vector
 from evals.registry import make_env as registered_env
 from evals.rollout import checked_actions
-from evals.types import ActionChunk, Camera, Episode, FloatArray, Observation, Step, Suite
+from evals.types import ActionChunk, Episode, FloatArray, Observation, Suite
 
 STEPS = 3
 ROTATION_NUMBERS = {"axis_angle": 3, "euler_xyz": 3, "quat_wxyz": 4, "quat_xyzw": 4, "none": 0}
@@ -58,32 +58,6 @@ def check_suite(suite: Suite, *, task: int = 0, make_env: MakeEnv = registered_e
         unseen = _run(env, suite, first, look=False)
         _same(seen, unseen, suite, "the same episode without looking: looking must not touch the physics")
         _check_refusal(env, suite)
-
-
-def check_step(step: object, suite: Suite, episode: Episode, cameras: Sequence[str], looked: bool) -> None:
-    """Check what an env returned from `reset` or `step`.
-
-    Args:
-        step: what it returned.
-        suite: what it was built for.
-        episode: the episode it is in.
-        cameras: names of the cameras it was built with.
-        looked: whether an observation was asked for.
-
-    Raises:
-        EnvOutputError: it is not what the contract says.
-    """
-    where = f"The env of suite {suite.name!r}"
-    if not isinstance(step, Step):
-        raise EnvOutputError(f"{where} returned {type(step).__name__}, expected evals.types.Step.")
-    if type(step.success) is not bool:
-        raise EnvOutputError(f"{where}: Step.success is a {type(step.success).__name__}, expected bool: use bool(...).")
-    _check_vector(f"{where}: Step.physics", step.physics, None)
-    if (step.observation is not None) != looked:
-        got = "an" if step.observation is not None else "no"
-        raise EnvOutputError(f"{where} returned {got} observation although look was {looked}.")
-    if step.observation is not None:
-        _check_observation(where, step.observation, suite, episode, cameras)
 
 
 def check_policy(policy: Policy, suite: Suite, *, tolerance: float = 1e-5, make_env: MakeEnv = registered_env) -> None:
@@ -160,7 +134,7 @@ def _run(env: Env, suite: Suite, episode: Episode, look: bool) -> list[FloatArra
     step = env.reset(episode, look)
     check_step(step, suite, episode, cameras, look)
     scene = env.scene()
-    _check_vector(f"The env of suite {suite.name!r}: scene()", scene, None)
+    check_vector(f"The env of suite {suite.name!r}: scene()", scene)
     kept, returned = [scene.copy(), step.physics.copy()], [scene, step.physics]
     for count in range(1, STEPS + 1):
         action = np.append(rng.uniform(0.2 * space.low, 0.2 * space.high, space.dim - 1), space.gripper_open)
@@ -186,39 +160,9 @@ def _same(expected: list[FloatArray], got: list[FloatArray], suite: Suite, condi
             raise EnvOutputError(f"The env of suite {suite.name!r}: {what} differs in {condition}.")
 
 
-def _check_observation(where: str, seen: Observation, suite: Suite, episode: Episode, cameras: Sequence[str]) -> None:
-    if seen.episode != episode:
-        raise EnvOutputError(f"{where}: Observation.episode is {seen.episode}, expected {episode}.")
-    if seen.instruction != suite.tasks[episode.task].instruction:
-        raise EnvOutputError(f"{where}: Observation.instruction is {seen.instruction!r}, not the task's.")
-    _check_vector(f"{where}: Observation.state", seen.state, len(suite.state_space.names))
-    if set(seen.images) != set(cameras):
-        raise EnvOutputError(f"{where}: images of {sorted(seen.images)}, built with cameras {sorted(cameras)}.")
-    for camera in suite.protocol.cameras:
-        if camera.name in seen.images:
-            _check_image(where, seen.images[camera.name], camera)
-
-
-def _check_image(where: str, image: object, camera: Camera) -> None:
-    expected = (camera.height, camera.width, 3)
-    if not isinstance(image, np.ndarray) or image.shape != expected or image.dtype != np.uint8:
-        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise EnvOutputError(f"{where}: image {camera.name!r} is {got}, expected uint8 {expected}.")
-
-
-def _check_vector(what: str, value: object, size: int | None) -> None:
-    if not isinstance(value, np.ndarray) or value.dtype != np.float64 or value.ndim != 1:
-        got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
-        raise EnvOutputError(f"{what} is {got}, expected a float64 vector.")
-    if size is not None and len(value) != size:
-        raise EnvOutputError(f"{what} has {len(value)} numbers, expected {size}.")
-    if not np.all(np.isfinite(value)):
-        raise EnvOutputError(f"{what} is not finite at {np.flatnonzero(~np.isfinite(value)).tolist()}.")
-
-
 def _check_reports(env: Env, suite: Suite) -> None:
     for name, position in env.objects().items():
-        _check_vector(f"The env of suite {suite.name!r}: objects()[{name!r}]", position, 3)
+        check_vector(f"The env of suite {suite.name!r}: objects()[{name!r}]", position, 3)
     if not env.renderer():
         raise EnvOutputError(f"The env of suite {suite.name!r}: renderer() is empty; say what draws the images.")
 

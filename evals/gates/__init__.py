@@ -34,6 +34,7 @@ __all__ = [
 MakeEnv = Callable[[Suite, Task, tuple[str, ...]], Env]
 
 GATES: Mapping[str, Callable[[Bench], Finding]] = {
+    "outputs": episodes.outputs,
     "success_at_reset": episodes.success_at_reset,
     "state": golden.state,
     "settle": golden.settle,
@@ -44,8 +45,8 @@ GATES: Mapping[str, Callable[[Bench], Finding]] = {
     "noop": episodes.noop,
     "expert": episodes.expert,
 }
-BEFORE_RUN = ("success_at_reset", "state", "settle", "frame", "gripper")
-_NEEDS_IMAGES = frozenset({"frame"})
+BEFORE_RUN = ("outputs", "success_at_reset", "state", "settle", "frame", "gripper")
+_NEEDS_IMAGES = frozenset({"outputs", "frame"})
 
 
 def spaces(suite: Suite, policy: Policy) -> Finding:
@@ -71,8 +72,10 @@ def space_differences(suite: Suite, policy: Policy) -> list[str]:
     ]
 
 
-def probe(env: Env, suite: Suite, task: int, gates: Sequence[str] = BEFORE_RUN) -> list[Finding]:
-    """Run gates on an env that is already built for a task.
+def probe(
+    env: Env, suite: Suite, task: int, cameras: tuple[str, ...], gates: Sequence[str] = BEFORE_RUN
+) -> list[Finding]:
+    """Run gates on an env that is already built for a task, with some cameras.
 
     Raises:
         UnknownNameError: no gate has that name.
@@ -80,7 +83,7 @@ def probe(env: Env, suite: Suite, task: int, gates: Sequence[str] = BEFORE_RUN) 
     for name in gates:
         if name not in GATES:
             raise UnknownNameError("gate", name, GATES)
-    bench = Bench(suite, env, task)
+    bench = Bench(suite, env, task, cameras)
     return [GATES[name](bench) for name in gates]
 
 
@@ -115,16 +118,16 @@ def check(
     ):
         if names:
             with closing(make_env(suite, suite.tasks[task], drawn)) as env:
-                findings += probe(env, suite, task, names)
+                findings += probe(env, suite, task, drawn, names)
     return findings
 
 
 def before_run(suite_name: str, task: int, cameras: tuple[str, ...]) -> list[Finding]:
     """Run the gates of `BEFORE_RUN` on one env with the cameras of a run, in a process of their own."""
     suite = registry.load_suite(suite_name)
-    names = [name for name in BEFORE_RUN if cameras or name not in _NEEDS_IMAGES]
+    names = [name for name in BEFORE_RUN if cameras or name != "frame"]
     with closing(registry.make_env(suite, suite.tasks[task], cameras)) as env:
-        return probe(env, suite, task, names)
+        return probe(env, suite, task, cameras, names)
 
 
 def run_gates(

@@ -1,14 +1,28 @@
-"""Gates that run episodes whose outcome is known: no success at reset, none for a noop, one for the expert."""
+"""Gates that run episodes of which it is known what comes back, and how they end."""
 
 from __future__ import annotations
 
 from evals.contract import PrivilegedPolicy
-from evals.errors import UsageError
+from evals.errors import EnvOutputError, UsageError
 from evals.gates.finding import Bench, Finding
+from evals.outputs import check_step
 from evals.registry import load_object
 from evals.rollout import Conduct, Rollout, rollout
 
 RESETS = 3
+
+
+def outputs(bench: Bench) -> Finding:
+    """Reset and step, and check shapes and types of what comes back, with looking and without."""
+    commanded, episode, idle = "reset and step, looking and not", bench.episode(), bench.suite.action_space.idle()
+    try:
+        for look in (True, False):
+            check_step(bench.env.reset(episode, look), bench.suite, episode, bench.cameras, look)
+            check_step(bench.env.step(idle, look), bench.suite, episode, bench.cameras, look)
+    except EnvOutputError as error:
+        advice = "the adapter breaks the contract: see evals.contract, and test it with evals.conformance.check_suite"
+        return Finding("outputs", False, commanded, str(error), advice)
+    return Finding("outputs", True, commanded, "as the suite declares", "")
 
 
 def success_at_reset(bench: Bench) -> Finding:

@@ -51,11 +51,19 @@ def require(findings: Sequence[Finding]) -> None:
 
 @dataclass(frozen=True)
 class Bench:
-    """An env on which gates try things, always in the first official scene of its task with seed 0."""
+    """An env on which gates try things, always in the first official scene of its task with seed 0.
+
+    Attributes:
+        suite: what the env declares.
+        env: the env.
+        task: the task that it was built for.
+        cameras: the cameras that it was built with.
+    """
 
     suite: Suite
     env: Env
     task: int
+    cameras: tuple[str, ...]
 
     def episode(self, initial_state: int = 0) -> Episode:
         """Return the episode of an official initial state."""

@@ -40,11 +40,12 @@ class View:
 
     @classmethod
     def of(cls, image: Image) -> View:
-        """Reduce an image `[H, W, 3]`, H and W at least 16."""
+        """Reduce an image `[H, W, 3]`; where it is smaller than the grid, cells share pixels."""
         grey = image.mean(axis=2)
         rows, columns = (np.linspace(0, size, SIDE + 1).astype(int)[:-1] for size in grey.shape)
         cells = np.add.reduceat(np.add.reduceat(grey, rows, axis=0), columns, axis=1)
-        counts = np.outer(np.diff([*rows, grey.shape[0]]), np.diff([*columns, grey.shape[1]]))
+        heights, widths = np.diff([*rows, grey.shape[0]]), np.diff([*columns, grey.shape[1]])
+        counts = np.outer(np.maximum(heights, 1), np.maximum(widths, 1))
         return cls(round(float(grey.mean()), 2), bytes(np.round(cells / counts).astype(np.uint8).ravel()).hex())
 
     def grid(self) -> FloatArray:

@@ -62,3 +62,14 @@ def test_a_policy_for_another_suite_is_stopped_before_the_first_episode(plugin_e
     assert done.returncode == 2
     assert "metres_per_unit: policy 0.05, suite 0.02" in done.stderr
     assert not list(out.glob("episodes.jsonl"))
+
+
+def test_a_suite_that_draws_in_another_size_than_it_says_is_stopped_before_the_first_episode(
+    plugin_environment, tmp_path
+):
+    out = tmp_path / "run"
+    given = ["--suite", "example_wrong_image", "--policy", "example_chase", "--workers", "1", "--out", str(out)]
+    done = vla_eval(plugin_environment, *given)
+    assert done.returncode == 1
+    assert "image 'top' is uint8 (4, 32, 3), expected uint8 (8, 32, 3)" in done.stderr
+    assert not [line for line in (out / "episodes.jsonl").read_text().splitlines() if "episode_id" in line]

@@ -1,0 +1,76 @@
+"""The border to plugins: what an env returns is checked here, and trusted inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from evals.errors import EnvOutputError
+from evals.types import Camera, Episode, Observation, Step, Suite
+
+
+def check_step(step: object, suite: Suite, episode: Episode, cameras: Sequence[str], looked: bool) -> None:
+    """Check what an env returned from `reset` or `step`.
+
+    Args:
+        step: what it returned.
+        suite: what it was built for.
+        episode: the episode it is in.
+        cameras: names of the cameras it was built with.
+        looked: whether an observation was asked for.
+
+    Raises:
+        EnvOutputError: it is not what the contract says.
+    """
+    where = f"The env of suite {suite.name!r}"
+    if not isinstance(step, Step):
+        raise EnvOutputError(f"{where} returned {type(step).__name__}, expected evals.types.Step.")
+    if type(step.success) is not bool:
+        raise EnvOutputError(f"{where}: Step.success is a {type(step.success).__name__}, expected bool: use bool(...).")
+    check_vector(f"{where}: Step.physics", step.physics)
+    if (step.observation is not None) != looked:
+        got = "an" if step.observation is not None else "no"
+        raise EnvOutputError(f"{where} returned {got} observation although look was {looked}.")
+    if step.observation is not None:
+        _check_observation(where, step.observation, suite, episode, cameras)
+
+
+def check_vector(what: str, value: object, size: int | None = None) -> None:
+    """Check that a value is a finite float64 vector.
+
+    Args:
+        what: how an error names it.
+        value: the value.
+        size: how many numbers it has to have; None allows any number.
+
+    Raises:
+        EnvOutputError: it is something else.
+    """
+    if not isinstance(value, np.ndarray) or value.dtype != np.float64 or value.ndim != 1:
+        got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise EnvOutputError(f"{what} is {got}, expected a float64 vector.")
+    if size is not None and len(value) != size:
+        raise EnvOutputError(f"{what} has {len(value)} numbers, expected {size}.")
+    if not np.all(np.isfinite(value)):
+        raise EnvOutputError(f"{what} is not finite at {np.flatnonzero(~np.isfinite(value)).tolist()}.")
+
+
+def _check_observation(where: str, seen: Observation, suite: Suite, episode: Episode, cameras: Sequence[str]) -> None:
+    if seen.episode != episode:
+        raise EnvOutputError(f"{where}: Observation.episode is {seen.episode}, expected {episode}.")
+    if seen.instruction != suite.tasks[episode.task].instruction:
+        raise EnvOutputError(f"{where}: Observation.instruction is {seen.instruction!r}, not the task's.")
+    check_vector(f"{where}: Observation.state", seen.state, len(suite.state_space.names))
+    if set(seen.images) != set(cameras):
+        raise EnvOutputError(f"{where}: images of {sorted(seen.images)}, built with cameras {sorted(cameras)}.")
+    for camera in suite.protocol.cameras:
+        if camera.name in seen.images:
+            _check_image(where, seen.images[camera.name], camera)
+
+
+def _check_image(where: str, image: object, camera: Camera) -> None:
+    expected = (camera.height, camera.width, 3)
+    if not isinstance(image, np.ndarray) or image.shape != expected or image.dtype != np.uint8:
+        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise EnvOutputError(f"{where}: image {camera.name!r} is {got}, expected uint8 {expected}.")
