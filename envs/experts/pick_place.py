@@ -16,6 +16,7 @@ Spot = Callable[[Scene, str], FloatArray]
 """(scene, thing) -> where the thing's position should be when it is let go, `[3]` metres."""
 
 _SIDE_BY_SIDE = 0.012  # metres between things that share a region
+_BLOCKED = 0.02  # metres short of a grasp: something is in the way that its shape did not show
 _LIFT = np.array([0.0, 0.0, 0.08])
 
 
@@ -32,6 +33,8 @@ def pick(hand: Hand, thing: str, spot: Spot, attempts: int = 4) -> Generator[Com
         above = max(z + 0.07, scene.points(thing)[:, 2].max() + 0.05)
         yield from hand.travel(np.array([x, y, above]), ignoring=(thing,))
         yield from hand.goto(grasp.position, tolerance=0.005, cap=0.7, steps=40)
+        if hand.distance(grasp.position)[0] > _BLOCKED:
+            continue
         yield from hand.close(grasp.position)
         height = scene.position(thing)[2]
         lifted = scene.grip_position + _LIFT
