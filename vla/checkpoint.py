@@ -88,7 +88,7 @@ def save_checkpoint(
     config = checkpoint.config
     frozen = {tower.name: tower for tower in config.towers if tower.frozen}
     state = dict(weights if weights is not None else checkpoint.model.state_dict())
-    hashes = {name: fingerprint(checkpoint.model.towers[name].network.state_dict().items()) for name in frozen}
+    hashes = {name: _tower_hash(state, name) for name in frozen}
     kept = {
         name: value.detach().to("cpu", _DTYPES[dtype]).contiguous()
         for name, value in state.items()
@@ -187,7 +187,7 @@ def _statistics(folder: Path) -> Mapping[str, ActionStatistics]:
 
 
 def _check_tower(model: MotionVLA, name: str, expected: str | None, folder: Path) -> None:
-    got = fingerprint(model.towers[name].network.state_dict().items())
+    got = _tower_hash(model.state_dict(), name)
     if got != expected:
         source = next(tower.source for tower in model.config.towers if tower.name == name)
         raise CheckpointError(
@@ -195,6 +195,11 @@ def _check_tower(model: MotionVLA, name: str, expected: str | None, folder: Path
             "was trained on "
             f"{str(expected)[:16]}. It was sought at {source!r}; put the right one into {folder / _TOWERS / name}."
         )
+
+
+def _tower_hash(state: Mapping[str, Tensor], name: str) -> str:
+    prefix = f"towers.{name}.network."
+    return fingerprint((key.removeprefix(prefix), value) for key, value in state.items() if key.startswith(prefix))
 
 
 def _is_tied_head(name: str, config: ModelConfig) -> bool:

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -47,6 +50,14 @@ def test_action_tokens_fit_the_padded_embedding_of_qwen(name):
 
 def test_an_embedding_without_room_grows_by_the_action_tokens():
     assert meta_model("mini").language.get_input_embeddings().num_embeddings == SMOLLM2_TOKENS + ACTION_TOKENS
+
+
+def test_the_fsdp_configuration_divides_the_blocks_of_the_papers_model():
+    text = (Path(__file__).resolve().parents[2] / "vla/configs/fsdp_8gpu.yaml").read_text()
+    wrapped = set(re.search(r"layer_cls_to_wrap: (.*)", text)[1].split(","))
+    blocks = {type(module.layers[0]).__name__ for module in meta_model("0.5b").modules() if hasattr(module, "layers")}
+    blocks |= {type(module.layer[0]).__name__ for module in meta_model("0.5b").modules() if hasattr(module, "layer")}
+    assert wrapped == blocks
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
