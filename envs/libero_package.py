@@ -14,12 +14,14 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from envs import opengl
+from envs.libero_tasks import VERSIONS
 from evals.errors import RendererError, SimulatorError
 from evals.types import FloatArray, Suite, Task
 
@@ -100,18 +102,39 @@ def reset(control_env: Upstream) -> None:
 
 
 def load(renders: bool) -> None:
-    """Import LIBERO and robosuite without noise, log files, prompts or a forced OpenGL backend."""
+    """Import LIBERO and robosuite without noise, log files, prompts or a forced OpenGL backend.
+
+    Raises:
+        SimulatorError: a package is missing or has another version than the protocol says.
+        RendererError: images are to be drawn and there is no OpenGL library, or this process has started without one.
+    """
     if "robosuite" in sys.modules:
         if renders and os.environ.get("MUJOCO_GL") == opengl.NO_RENDERING:
             raise RendererError("This process loaded MuJoCo without OpenGL and cannot draw images: start a new one.")
         return
+    _check_versions()
     opengl.choose_backend(renders)
+    # Any folder without a config.yaml: one in the user's home would silently stand for other task files and assets.
+    os.environ.setdefault("LIBERO_CONFIG_PATH", str(Path(__file__).parent / "data"))
     _configure_robosuite()
     with _quiet():
         try:
             importlib.import_module("libero.libero.envs")
         except ImportError as error:
             raise SimulatorError(f"LIBERO could not be imported ({error}): {INSTALL}") from error
+
+
+def _check_versions() -> None:
+    for package, wanted in VERSIONS.items():
+        try:
+            got = version(package)
+        except PackageNotFoundError as error:
+            raise SimulatorError(f"{package} is not installed: {INSTALL}") from error
+        if got != wanted:
+            raise SimulatorError(
+                f"{package} {got} is installed and the protocol is that of {wanted}; other versions change physics and "
+                f"pixels: pip install {package}=={wanted}"
+            )
 
 
 def _configure_robosuite() -> None:
@@ -122,10 +145,10 @@ def _configure_robosuite() -> None:
     """
     package = importlib.util.find_spec("robosuite")
     if package is None or package.origin is None:
-        raise SimulatorError(f"robosuite is not installed: {INSTALL}")
+        raise SimulatorError(f"robosuite cannot be found where it is installed; reinstall it: {INSTALL}")
     spec = importlib.util.spec_from_file_location("robosuite.macros", Path(package.origin).with_name("macros.py"))
     if spec is None or spec.loader is None:
-        raise SimulatorError(f"robosuite is damaged, it has no macros.py: {INSTALL}")
+        raise SimulatorError(f"robosuite is damaged, it has no macros.py; reinstall it: {INSTALL}")
     macros = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(macros)
     vars(macros).update(CONSOLE_LOGGING_LEVEL="ERROR", FILE_LOGGING_LEVEL=None, MUJOCO_GPU_RENDERING=False)

