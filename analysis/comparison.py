@@ -163,7 +163,9 @@ def _paired(a: Run, b: Run, pairs: list[Pair]) -> SuiteComparison:
         notes.append(f"{len(pairs) - len(kept)} pairs repeat earlier trajectories of both runs and are left out.")
     needed = stats.smallest_paired_difference(len(kept), (only_a + only_b) / len(kept))
     if needed is not None:
-        notes.append(f"{len(kept)} pairs that flip as often as these show {100 * needed:.1f} points with power 80 %.")
+        notes.append(
+            f"{len(kept)} pairs that flip as often find a difference of {100 * needed:.1f} points with power 80 %."
+        )
     flips = tuple(_flip(a, b, pair) for pair in kept if _success(pair[0]) != _success(pair[1]))
     return SuiteComparison(a.header.suite["name"], True, tuple(tasks), mean, p, p, flips, tuple(notes))
 

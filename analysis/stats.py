@@ -116,9 +116,10 @@ def paired_difference(only_a: float, only_b: float, n: float, confidence: float 
         variance = n * max(2 * q + delta * (1 - delta), 0.0)
         return sign * (only_a - only_b - n * delta) - z * math.sqrt(variance)
 
-    edge = 1 - 1e-12
-    low = -1.0 if excess(-edge, 1) <= 0 else optimize.brentq(excess, -edge, estimate, args=(1,))
-    high = 1.0 if excess(edge, -1) <= 0 else optimize.brentq(excess, estimate, edge, args=(-1,))
+    # Every pair flipped the same way: the estimate itself, at +-1, is a root with no variance, and not the bound.
+    edge, step = 1 - 1e-12, 1e-9
+    low = -1.0 if excess(-edge, 1) <= 0 else optimize.brentq(excess, -edge, estimate - step, args=(1,))
+    high = 1.0 if excess(edge, -1) <= 0 else optimize.brentq(excess, estimate + step, edge, args=(-1,))
     return Interval(float(low), float(high))
 
 

@@ -54,6 +54,14 @@ def test_tangos_interval_holds_the_estimate_and_mirrors(a, b, n):
     assert paired_difference(b, a, n) == pytest.approx((-high, -low), abs=1e-9)
 
 
+@pytest.mark.parametrize("n", [2, 4, 50])
+def test_tangos_interval_is_wide_when_every_pair_flips_the_same_way(n):
+    # Solving the score equation by hand: n e = z sqrt(n (2 e - e^2)) with e the distance from the estimate.
+    width = 2 * 1.959964**2 / (n + 1.959964**2)
+    assert paired_difference(n, 0, n) == pytest.approx((1 - width, 1), abs=1e-6)
+    assert paired_difference(0, n, n) == pytest.approx((-1, -1 + width), abs=1e-6)
+
+
 def test_tangos_interval_and_mcnemars_chi_square_agree_at_zero():
     # The score statistic at a difference of 0 is (b - c) / sqrt(b + c): at 1.96 the interval touches 0.
     only_b = 20.0
