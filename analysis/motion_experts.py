@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.motion_corpus import Corpus, LabelledEpisode
+from evals.record import read_run
 from vla.motion import all_motions, motion_index, parse, slots_from_motions
 
 EXPERTS = Path("results/reference/motion/experts.npz")
@@ -28,6 +29,21 @@ class GripperConvention(NamedTuple):
 
 CONVENTIONS = {"libero": GripperConvention(20.0, close=1.0), "simpler": GripperConvention(5.0, close=-1.0)}
 """By the first word of a suite's name."""
+
+
+class Scene(NamedTuple):
+    """Where an episode starts."""
+
+    suite: str
+    task: int
+    initial_state: int
+
+
+class _Recorded(NamedTuple):
+    """A trace's file and its scene."""
+
+    file: Path
+    scene: Scene
 
 
 class TraceError(ValueError):
@@ -57,10 +73,10 @@ def pack(tuning: Iterable[Path], test: Iterable[Path], path: Path = EXPERTS) -> 
     """Packs the traces of run folders into one file.
 
     Args:
-        tuning: Run folders of the tuning split, each with `run.json`, which names the suite, and `traces/<episode>.npz`
-            with `actions [T, 7]` in the suite's convention and `said [T]`, the intents as motion sentences.
-        test: Run folders of the test split. An episode that the tuning split has as well is left out here, whatever
-            else differs: the scene is known.
+        tuning: Run folders of the tuning split, with `traces/<episode>.npz`: `actions [T, 7]` in the suite's convention
+            and `said [T]`, the intents as motion sentences.
+        test: Run folders of the test split. An initial state that the tuning split has as well is left out, whatever
+            else differs (seed, noise, protocol): the scene is known.
         path: File to write.
 
     Returns:
@@ -69,11 +85,11 @@ def pack(tuning: Iterable[Path], test: Iterable[Path], path: Path = EXPERTS) -> 
     Raises:
         TraceError: A trace has other contents, or no folder has any.
     """
-    tuning_files = _trace_files(tuning)
-    known = {file.name for file in tuning_files}
-    test_files = [file for file in _trace_files(test) if file.name not in known]
-    suites = [suite_of(file.parents[1]) for file in tuning_files + test_files]
-    traces = [read_trace(file, suite) for file, suite in zip(tuning_files + test_files, suites, strict=True)]
+    learned = _recorded(tuning)
+    known = {trace.scene for trace in learned}
+    fresh = [trace for trace in _recorded(test) if trace.scene not in known]
+    suites = [trace.scene.suite for trace in learned + fresh]
+    traces = [read_trace(trace.file, trace.scene.suite) for trace in learned + fresh]
     if not traces:
         raise TraceError("None of the run folders has traces/*.npz; record them with `vla-eval --traces` first.")
     names = sorted(set(suites))
@@ -82,16 +98,12 @@ def pack(tuning: Iterable[Path], test: Iterable[Path], path: Path = EXPERTS) -> 
         path,
         suites=json.dumps(names),
         suite_of_episode=np.array([names.index(suite) for suite in suites], dtype=np.int16),
-        is_test=np.arange(len(traces)) >= len(tuning_files),
+        is_test=np.arange(len(traces)) >= len(learned),
         lengths=np.array([len(actions) for actions, _ in traces], dtype=np.int32),
         actions=np.concatenate([actions for actions, _ in traces]).astype(np.float32),
         motions=np.concatenate([motions for _, motions in traces]).astype(np.int16),
     )
-    return {"tuning": len(tuning_files), "test": len(test_files)}
-
-
-def _trace_files(folders: Iterable[Path]) -> list[Path]:
-    return [file for folder in folders for file in sorted((folder / "traces").glob("*.npz"))]
+    return {"tuning": len(learned), "test": len(fresh)}
 
 
 def read_trace(file: Path, suite: str) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
@@ -109,19 +121,23 @@ def read_trace(file: Path, suite: str) -> tuple[NDArray[np.float64], NDArray[np.
     return actions, motion_index(slots_from_motions([parse(text) for text in intents]))
 
 
-def suite_of(folder: Path) -> str:
-    """The suite that a run folder's run.json names."""
-    run = json.loads((folder / "run.json").read_text())
-    suite = run["suite"]
-    return str(suite["name"] if isinstance(suite, dict) else suite)
-
-
 def convention_of(suite: str) -> GripperConvention:
     """Control rate and gripper convention of a suite."""
     family = suite.split("_")[0]
     if family not in CONVENTIONS:
         raise TraceError(f"Suite {suite!r} has no gripper convention here; known are {', '.join(CONVENTIONS)}.")
     return CONVENTIONS[family]
+
+
+def _recorded(folders: Iterable[Path]) -> list[_Recorded]:
+    """All traces of run folders, in the order of their episodes' names."""
+    found = []
+    for folder in folders:
+        for result in sorted(read_run(folder).results, key=lambda result: result.episode_id):
+            file = folder / "traces" / f"{result.episode_id}.npz"
+            if file.is_file():
+                found.append(_Recorded(file, Scene(result.suite, result.task, result.initial_state)))
+    return found
 
 
 def main() -> None:

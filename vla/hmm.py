@@ -25,6 +25,8 @@ _MEDIAN_OF_NORMAL_DIFFERENCE = 0.954
 class HmmLabeller:
     """Most likely speeds per axis: Cauchy noise around a few speeds, a fixed price for every change of speed.
 
+    One setting serves every data set; the defaults are what `python -m analysis.motion_search` found.
+
     Attributes:
         slowest: Slowest hidden speed, in units of the data set's scale.
         fastest: Fastest hidden speed; anything faster fits it without error.

@@ -12,6 +12,8 @@ from analysis.motion_robustness import at_half_rate, bridge_corpus, rescaled, su
 from analysis.motion_scores import accuracy, boundary_distances, flicker, labelled, score, slot_table
 from analysis.motion_search import ADAPTIVE_SPACE, SETTINGS, mean_accuracy, search, tuned_raw
 from analysis.motion_synthetic import EMBODIMENTS, Embodiment, synthetic_corpora, synthetic_episode
+from evals.record import Header
+from evals.types import EpisodeResult, Seconds, Status
 from vla.hmm import HmmLabeller
 from vla.labellers import AdaptiveLabeller, RawLabeller
 from vla.motion import parse, slots_from_motions
@@ -133,10 +135,18 @@ def test_the_global_settings_beat_the_tuned_baseline_on_new_seeds():
     assert all(worse + 0.05 < better for worse, better in pairwise([raw, adaptive, hmm]))
 
 
-def write_run(folder, suite, episodes):
+def write_run(folder, suite, traces):
+    """A run folder whose episodes start in the states given, each with a trace `(actions, said)`."""
     (folder / "traces").mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"suite": {"name": suite}}))
-    for name, (actions, said) in episodes.items():
+    header = Header({}, {}, "hash", {"name": suite})
+    (folder / "run.json").write_text(json.dumps({"format": 1, **asdict(header)}))
+    for state, (actions, said) in traces.items():
+        name = f"{folder.name}{state}"
+        result = EpisodeResult(
+            suite, 0, state, 0, name, Status.SUCCESS, 1, True, True, False, True, 1, Seconds(), "", "", "hash", 0, 1
+        )
+        with (folder / "episodes.jsonl").open("a") as lines:
+            lines.write(json.dumps(result.to_json()) + "\n")
         np.savez(folder / "traces" / f"{name}.npz", actions=actions, said=np.array(said))
     return folder
 
@@ -145,8 +155,8 @@ def test_traces_of_both_simulators_become_one_file_with_one_gripper_convention(t
     closing = np.zeros((3, 7))
     closing[:, 6] = [-1, 1, 1]
     intents = ["move down", "close gripper", "move up"]
-    libero = write_run(tmp_path / "libero", "libero_spatial", {"a": (closing, intents), "b": (closing, intents)})
-    simpler = write_run(tmp_path / "simpler", "simpler_bridge", {"c": (-closing, intents)})
+    libero = write_run(tmp_path / "libero", "libero_spatial", {0: (closing, intents), 1: (closing, intents)})
+    simpler = write_run(tmp_path / "simpler", "simpler_bridge", {0: (-closing, intents)})
     assert pack([libero], [simpler], tmp_path / "experts.npz") == {"tuning": 2, "test": 1}
     tuning, test = (expert_corpora(split, tmp_path / "experts.npz") for split in ("tuning", "test"))
     assert [(corpus.name, corpus.rate_hz, len(corpus.episodes)) for corpus in tuning + test] == [
@@ -158,20 +168,20 @@ def test_traces_of_both_simulators_become_one_file_with_one_gripper_convention(t
         np.testing.assert_array_equal(corpus.episodes[0].slots, slots(*intents))
 
 
-def test_an_episode_that_tuning_has_seen_is_no_test(tmp_path):
+def test_an_initial_state_that_tuning_has_seen_is_no_test(tmp_path):
     trace = (np.zeros((1, 7)), ["stop"])
-    first = write_run(tmp_path / "first", "libero_goal", {"a": trace, "b": trace})
-    second = write_run(tmp_path / "second", "libero_goal", {"b": trace, "c": trace})
+    first = write_run(tmp_path / "first", "libero_goal", {0: trace, 1: trace})
+    second = write_run(tmp_path / "second", "libero_goal", {1: trace, 2: trace})
     assert pack([first], [second], tmp_path / "experts.npz") == {"tuning": 2, "test": 1}
 
 
 def test_bad_traces_are_named(tmp_path):
-    run = write_run(tmp_path / "run", "libero_goal", {"ep": (np.zeros((3, 7)), ["stop"])})
-    with pytest.raises(TraceError, match=r"ep.npz: actions \(3, 7\) and 1 intents"):
+    run = write_run(tmp_path / "run", "libero_goal", {0: (np.zeros((3, 7)), ["stop"])})
+    with pytest.raises(TraceError, match=r"run0.npz: actions \(3, 7\) and 1 intents"):
         pack([run], [], tmp_path / "experts.npz")
     with pytest.raises(TraceError, match="has traces"):
         pack([], [], tmp_path / "experts.npz")
-    other = write_run(tmp_path / "other", "maniskill_x", {"ep": (np.zeros((1, 7)), ["stop"])})
+    other = write_run(tmp_path / "other", "maniskill_x", {0: (np.zeros((1, 7)), ["stop"])})
     with pytest.raises(TraceError, match="'maniskill_x' has no gripper convention"):
         pack([], [other], tmp_path / "experts.npz")
 
