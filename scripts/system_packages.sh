@@ -16,7 +16,9 @@ fi
 
 wanted=()
 for package in libosmesa6 libvulkan1 libegl1 libgl1; do has "$package" || wanted+=("$package"); done
-[ "${1:-}" != "--browser" ] || has chromium || command -v chromium >/dev/null || wanted+=(chromium)
+if [ "${1:-}" = "--browser" ]; then
+    for package in chromium chromium-driver; do has "$package" || wanted+=("$package"); done
+fi
 backports=""
 if ! mesa_is_recent; then
     if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then backports=bookworm-backports; else wanted+=(mesa-vulkan-drivers); fi
