@@ -155,12 +155,18 @@ def _intent(command: Command, offset: FloatArray, turn: FloatArray) -> str:
 
 
 def _plan(hand: Hand, goals: Sequence[Goal]) -> Commands:
-    """Work on each goal that does not hold, and look again when all were worked on. What is shut is shut last."""
+    """Work on each goal that does not hold, and look again when all were worked on."""
     for _ in range(_ATTEMPTS):
-        for goal in sorted(goals, key=lambda goal: goal.predicate == "close"):
+        for goal in sorted(goals, key=lambda goal: _must_wait(goal, goals)):
             skill = _skill(hand, goal, goals)
             if skill is not None and not hand.scene.holds(goal):
                 yield from skill
+
+
+def _must_wait(goal: Goal, goals: Sequence[Goal]) -> bool:
+    """Whether the goal is to shut what other things must be put into first."""
+    filled = [other.arguments[1] for other in goals if other.predicate == "in"]
+    return goal.predicate == "close" and any(region.startswith(goal.arguments[0]) for region in filled)
 
 
 def _skill(hand: Hand, goal: Goal, goals: Sequence[Goal]) -> Commands | None:
