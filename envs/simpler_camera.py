@@ -40,22 +40,27 @@ class PhotoCamera:
         """Return what the camera sees now, `[480, 640, 3]` uint8 RGB, upright."""
         self._scene.update_render()
         self._camera.take_picture()
-        color = self._camera.get_picture("Color")[..., :3]
-        ids = self._camera.get_picture("Segmentation")[..., 1]
-        rgb = np.where(np.isin(ids, self._kept_ids)[..., None], color, self._photo)
-        # The original quantises photograph and rendering alike, by truncation.
-        image: Image = np.clip(rgb * 255, 0, 255).astype(np.uint8)
+        color = self._camera.get_picture("Color")
+        kept = np.isin(self._camera.get_picture("Segmentation")[..., 1], self._kept_ids)
+        image = self._photo.copy()
+        image[kept] = _quantised(color[kept, :3])
         return image
 
 
-def _photo(assets: Path, setup: Setup) -> npt.NDArray[np.float32]:
-    """Return the photograph, `[480, 640, 3]` float32 in 0..1."""
+def _quantised(rgb: npt.NDArray[np.float32]) -> Image:
+    """Return colours in 0..1 as bytes, truncated, which the original does to rendering and photograph alike."""
+    image: Image = np.clip(rgb * 255, 0, 255).astype(np.uint8)
+    return image
+
+
+def _photo(assets: Path, setup: Setup) -> Image:
+    """Return the photograph, `[480, 640, 3]` uint8 RGB."""
     file = assets / DATASET / "real_inpainting" / setup.overlay
     bgr = cv2.imread(str(file))
     if bgr is None or bgr.shape[:2] != (CAMERA.height, CAMERA.width):
         got = "unreadable" if bgr is None else f"{bgr.shape[1]}x{bgr.shape[0]}"
         raise MissingAssetsError(f"{file} is {got}; expected a photograph of {CAMERA.width}x{CAMERA.height}.")
-    return (cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB) / 255).astype(np.float32)
+    return _quantised((cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB) / 255).astype(np.float32))
 
 
 def _mount(scene: BridgeScene, setup: Setup) -> sapien.render.RenderCameraComponent:
