@@ -122,7 +122,7 @@ class VlaPolicy:
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
         """Answers a batch; an observation whose prompt or images cannot be used raises for the whole batch."""
-        if self._options.exact:
+        if self._options.exact or not observations:
             return [self._chunk(self._decode([one])[0]) for one in observations]
         answers = self._decode(observations)
         for observation, answer in zip(observations, answers, strict=True):
