@@ -24,7 +24,7 @@ from vla.collate import Collate, Placed, Target
 from vla.data.loader import MixtureLoader
 from vla.errors import TrainingError
 from vla.features import FeatureMixture, feature_files
-from vla.init import initial_checkpoint
+from vla.initialize import initial_checkpoint
 from vla.model import LossSums
 from vla.optim import learning_rate, make_optimizer, set_learning_rate
 from vla.progress import Metrics, Progress

@@ -27,7 +27,7 @@ from vla.data.frames import resize
 from vla.data.loader import MixtureLoader
 from vla.data.mixture import Mixture, Sample
 from vla.errors import ImageError, TrainingError
-from vla.init import initial_checkpoint
+from vla.initialize import initial_checkpoint
 from vla.prompt import Prompter, TokenSequence
 from vla.run_state import RunState
 from vla.train import Run, make_accelerator, optimize
