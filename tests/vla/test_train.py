@@ -143,7 +143,7 @@ def test_stored_features_train_as_images_do(bridge, tmp_path):
     sources = with_cameras(read_sources(config(bridge, tmp_path)), 1, ())
     with pytest.raises(TrainingError, match="dino is trained"):
         feature_files(model, sources, tmp_path)
-    frozen, prompter = nano(towers=(dataclasses.replace(model.config.towers[0], frozen=True),))
+    frozen, _ = nano(towers=(dataclasses.replace(model.config.towers[0], frozen=True),))
     few = [dataclasses.replace(sources[0], episodes=sources[0].episodes[:2])]
     path = feature_files(frozen, few, tmp_path)[0]
     assert feature_files(frozen, few, tmp_path) == [path]
@@ -160,8 +160,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_sample():
     sequences = [prompter.sequence("lift", "move up", [prompter.actions.first_token_id] * 7)] * 2
     features = model.features(random_images(model, 2)).detach()
     features[1] = float("nan")
+    batch = padded(sequences, features=features)
     with pytest.raises(TrainingError, match=r"nan on: bridge, episode 7, step 3\. "):
-        batch = padded(sequences, features=features)
         _check_finite(model(batch), Placed(batch, ["bridge, episode 1, step 0", "bridge, episode 7, step 3"]))
 
 

@@ -63,7 +63,7 @@ def test_a_tower_with_timms_tensors_computes_timms_features(config):
 
 
 def test_every_tensor_of_a_prismatic_checkpoint_arrives(prismatic_file):
-    path, parts, source, towers = prismatic_file
+    path, _, source, towers = prismatic_file
     model, _ = nano(seed=2, towers=(DINO, SIGLIP), projector_width=320)
     assert load_prismatic(model, path) == ("dino", "siglip")
     for name, value in source.projector.state_dict().items():
