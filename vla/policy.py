@@ -140,8 +140,9 @@ class VlaPolicy:
             observed = self._model.observation(features, state)
         last = [self._last.get(observation.episode.id) for observation in observations]
         drafts = [answer.tokens if answer else () for answer in last]
-        answers: list[Decoded] = self._decoder.decode(observed, [observation.instruction for observation in
-            observations], drafts)
+        answers: list[Decoded] = self._decoder.decode(
+            observed, [observation.instruction for observation in observations], drafts
+        )
         return answers
 
     def _images(self, images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
