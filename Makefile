@@ -1,5 +1,6 @@
 # The same verbs for a person and for CI.
-.PHONY: help setup eval test lint
+.PHONY: help setup eval test lint demos
+LOCAL_ASSETS := ../shared/assets/simpler_bridge
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -7,6 +8,8 @@ help: ## show this
 setup: ## build .venv and install the system libraries
 	@scripts/system_packages.sh
 	@scripts/setup.sh
+	@if [ -d $(LOCAL_ASSETS) ]; then .venv/bin/vla-eval assets simpler_bridge --from $(LOCAL_ASSETS); \
+	else echo "assets: for the Bridge tasks, run .venv/bin/vla-eval assets simpler_bridge --from DIR|URL"; fi
 
 eval: setup ## a first result: libero_spatial, one trial a task
 	.venv/bin/vla-eval --suite libero_spatial --trials 1 --out results/runs/first
@@ -20,3 +23,10 @@ test: ## set up, then lint, types and the whole test suite
 	@scripts/system_packages.sh --browser
 	@$(MAKE) --no-print-directory lint
 	.venv/bin/pytest
+
+demos: setup ## record the reference demonstrations into data/demos (about an hour on 2 cores), bit for bit
+	for suite in libero_spatial libero_object libero_goal simpler_bridge; do \
+		.venv/bin/vla-eval record --suite $$suite --out data/demos/$$suite --trials 50 --every 0 \
+			--slowest 0.7 --fastest 1.2 --pushed 0.05 || exit 1; done
+	.venv/bin/vla-eval render data/demos/libero_spatial --cameras agentview --every 4 --trials 25
+	.venv/bin/vla-eval render data/demos/simpler_bridge --cameras agentview --every 4

