@@ -59,7 +59,7 @@ def contestants(tuning: Sequence[Corpus], settings: dict[str, Any]) -> list[Cont
 
 
 def labeller_from_setting(name: str, setting: dict[str, Any]) -> Labeller:
-    """Builds the labeller of one entry of the settings file."""
+    """Build the labeller of one entry of the settings file."""
     if name == "hmm":
         return HmmLabeller(**setting)
     return AdaptiveLabeller(**{**setting, "detectors": tuple(setting["detectors"])})
@@ -143,14 +143,14 @@ def real_tables(directory: Path, settings: dict[str, Any]) -> dict[str, pd.DataF
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """A table in Markdown, numbers with one decimal (two below 10)."""
+    """Return a table in Markdown, numbers with one decimal (two below 10)."""
     rows = [list(frame.columns), ["---"] * len(frame.columns)]
     rows += [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def main() -> None:
-    """Runs the benchmark, prints its tables and writes them."""
+    """Run the benchmark, print its tables and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bridge", type=Path, default=BRIDGE, help="RLDS folder of real episodes for part (c)")
     parser.add_argument("--settings", type=Path, default=SETTINGS, help="what analysis.motion_search found")

@@ -51,7 +51,7 @@ class TraceError(ValueError):
 
 
 def expert_corpora(split: Literal["tuning", "test"], path: Path = EXPERTS) -> list[Corpus]:
-    """Reads one split of the packed traces, a corpus for each suite; none if nothing was packed."""
+    """Read one split of the packed traces, a corpus for each suite; none if nothing was packed."""
     if not path.is_file():
         return []
     with np.load(path) as packed:
@@ -70,7 +70,7 @@ def expert_corpora(split: Literal["tuning", "test"], path: Path = EXPERTS) -> li
 
 
 def pack(tuning: Iterable[Path], test: Iterable[Path], path: Path = EXPERTS) -> dict[str, int]:
-    """Packs the traces of run folders into one file.
+    """Pack the traces of run folders into one file.
 
     Args:
         tuning: Run folders of the tuning split, with `traces/<episode>.npz`: `actions [T, 7]` in the suite's convention
@@ -107,7 +107,7 @@ def pack(tuning: Iterable[Path], test: Iterable[Path], path: Path = EXPERTS) -> 
 
 
 def read_trace(file: Path, suite: str) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Reads one trace: actions `[T, 7]` with the gripper as a level (1 = open), and `[T]` motion numbers."""
+    """Read one trace: actions `[T, 7]` with the gripper as a level (1 = open), and `[T]` motion numbers."""
     with np.load(file) as trace:
         missing = {"actions", "said"} - set(trace.files)
         if missing:
@@ -141,7 +141,7 @@ def _recorded(folders: Iterable[Path]) -> list[_Recorded]:
 
 
 def main() -> None:
-    """Packs the run folders given on the command line."""
+    """Pack the run folders given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tuning", type=Path, nargs="+", required=True, help="run folders")
     parser.add_argument("--test", type=Path, nargs="+", required=True, help="run folders")

@@ -43,7 +43,7 @@ class Example(NamedTuple):
 
 
 def published_scales(path: Path) -> pd.DataFrame:
-    """Reads the published statistics of Open X-Embodiment sets: one row a data set and translation axis."""
+    """Read the published statistics of Open X-Embodiment sets: one row a data set and translation axis."""
     rows = []
     for name, entry in json.loads(path.read_text())["datasets"].items():
         action = entry["records"][0]["action"]
@@ -57,7 +57,7 @@ def published_scales(path: Path) -> pd.DataFrame:
 
 
 def draw_scales(scales: pd.DataFrame, normalized: bool, axes: "Axes") -> "Axes":
-    """Draws what is published of each data set's x, y, z deltas: q01 to q99 thin, mean ± std thick.
+    """Draw what is published of each data set's x, y, z deltas: q01 to q99 thin, mean ± std thick.
 
     Args:
         scales: As `published_scales` returns it.
@@ -84,7 +84,7 @@ def draw_scales(scales: pd.DataFrame, normalized: bool, axes: "Axes") -> "Axes":
 
 
 def draw_trace(example: Example, axes: "Axes") -> "Axes":
-    """Draws the scaled x, y, z deltas and the gripper level of one episode."""
+    """Draw the scaled x, y, z deltas and the gripper level of one episode."""
     episode = example.corpus.episodes[example.position]
     deltas = normalize_scale(episode.actions, example.corpus.statistics)
     seconds = np.arange(len(deltas)) / example.corpus.rate_hz
@@ -100,7 +100,7 @@ def draw_trace(example: Example, axes: "Axes") -> "Axes":
 
 
 def draw_words(name: str, slots: Slots, rate_hz: float, axes: "Axes") -> "Axes":
-    """Draws `[T, 6]` slots as a strip: red +1 (forward, left, up, open ...), blue -1, white nothing."""
+    """Draw `[T, 6]` slots as a strip: red +1 (forward, left, up, open ...), blue -1, white nothing."""
     axes.imshow(
         slots.T,
         aspect="auto",
@@ -140,7 +140,7 @@ def trace_figure(examples: Sequence[Example]) -> "Figure":
 
 
 def scale_figure(scales: pd.DataFrame) -> "Figure":
-    """Translation deltas of the published data sets before and after scaling (the paper's figure 1, left)."""
+    """Draw translation deltas of the published data sets before and after scaling (the paper's figure 1, left)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 0.24 * scales["dataset"].nunique() + 1.2), layout="constrained")
@@ -153,7 +153,7 @@ def scale_figure(scales: pd.DataFrame) -> "Figure":
 
 
 def examples(bridge: Path) -> list[Example]:
-    """A simulated episode with its intent and, where the data are there, a real one."""
+    """Return a simulated episode with its intent and, where the data are there, a real one."""
     labellers: dict[str, Labeller] = {"adaptive": AdaptiveLabeller(), "HMM": HmmLabeller()}
     experts = expert_corpora("test") or synthetic_corpora(TEST_SEED)[7:8]
     tuning = {corpus.name: corpus for part in tuning_parts() for corpus in part}
@@ -169,7 +169,7 @@ def examples(bridge: Path) -> list[Example]:
 
 
 def main() -> None:
-    """Writes the figures."""
+    """Write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=SHARED_DATA, help="folder with bridge_dataset and the statistics")
     parser.add_argument("--out", type=Path, default=FIGURES)

@@ -20,20 +20,20 @@ BRIDGE_HZ = 5.0
 
 
 def bridge_corpus(directory: Path) -> Corpus:
-    """Reads an RLDS folder of Bridge V2 as a corpus whose intents are unknown (its slots are zero)."""
+    """Read an RLDS folder of Bridge V2 as a corpus whose intents are unknown (its slots are zero)."""
     actions = [episode.actions.astype(np.float64) for episode in read_rlds(directory)]
     episodes = tuple(LabelledEpisode(one, np.zeros((len(one), 6), dtype=np.int8)) for one in actions)
     return Corpus("bridge_v2", BRIDGE_HZ, episodes)
 
 
 def rescaled(corpus: Corpus, factor: float) -> Corpus:
-    """The same motion recorded in other units: every action but the gripper's multiplied by `factor`."""
+    """Return the same motion recorded in other units: every action but the gripper's multiplied by `factor`."""
     factors = np.where(np.arange(7) == GRIPPER, 1.0, factor)
     return _with_actions(corpus, [episode.actions * factors for episode in corpus.episodes])
 
 
 def at_half_rate(corpus: Corpus) -> Corpus:
-    """The same motion recorded at half the control rate: pairs of deltas are summed, the later gripper level stays."""
+    """Return the same motion at half the control rate: pairs of deltas are summed, the later gripper level stays."""
     halved = []
     for episode in corpus.episodes:
         pairs = episode.actions[: len(episode.actions) // 2 * 2].reshape(-1, 2, 7)
@@ -65,7 +65,7 @@ def agreement(one: Sequence[Slots], other: Sequence[Slots]) -> float:
 
 
 def commonest(labels: Sequence[Slots], count: int = 8) -> list[tuple[str, float]]:
-    """The most frequent sentences with their share of all steps."""
+    """Return the most frequent sentences with their share of all steps."""
     sentences = Counter(describe(motion) for motion in motions_from_slots(np.concatenate(labels)))
     return [(sentence, times / sentences.total()) for sentence, times in sentences.most_common(count)]
 

@@ -33,7 +33,7 @@ class MotionScore(NamedTuple):
 
 
 def labelled(labeller: Labeller, corpus: Corpus) -> list[Slots]:
-    """Labels every episode of a corpus, `[T, 6]` each."""
+    """Label every episode of a corpus, `[T, 6]` each."""
     if isinstance(labeller, HmmLabeller):
         named = {str(number): episode.actions for number, episode in enumerate(corpus.episodes)}
         return labeller.slots_of_episodes(named, corpus.statistics)
@@ -51,7 +51,7 @@ def episode_hits(labels: Sequence[Slots], corpus: Corpus) -> list[NDArray[np.boo
 
 
 def score(labels: Sequence[Slots], corpus: Corpus) -> MotionScore:
-    """Scores labels `[T, 6]` of each episode of a corpus."""
+    """Score labels `[T, 6]` of each episode of a corpus."""
     truth = [episode.slots for episode in corpus.episodes]
     distances = [boundary_distances(true, got) for true, got in zip(truth, labels, strict=True)]
     boundaries = np.concatenate(distances)
@@ -76,7 +76,7 @@ def boundary_distances(truth: Slots, labels: Slots) -> NDArray[np.float64]:
 
 
 def flicker(labels: Sequence[Slots], rate_hz: float) -> float:
-    """Changes of sentence per second."""
+    """Return the changes of sentence per second."""
     seconds = sum(len(one) for one in labels) / rate_hz
     return sum(len(_changes(one)) for one in labels) / seconds
 

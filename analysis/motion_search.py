@@ -41,13 +41,13 @@ class Range:
     integer: bool = False
 
     def draw(self, rng: np.random.Generator) -> float:
-        """Draws a value."""
+        """Draw a value."""
         if self.integer:
             return int(rng.integers(int(self.low), int(self.high) + 1))
         return _three_digits(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
 
     def nudge(self, value: float, rng: np.random.Generator) -> float:
-        """Moves a value a little, inside the range."""
+        """Move a value a little, inside the range."""
         if self.integer:
             return int(np.clip(value + rng.integers(-2, 3), self.low, self.high))
         return _three_digits(np.clip(value * np.exp(rng.normal(0, 0.25)), self.low, self.high))
@@ -60,11 +60,11 @@ class Choice:
     options: tuple[str, ...]
 
     def draw(self, rng: np.random.Generator) -> str:
-        """Draws a value."""
+        """Draw a value."""
         return self.options[rng.integers(len(self.options))]
 
     def nudge(self, value: str, rng: np.random.Generator) -> str:
-        """Keeps the value, mostly."""
+        """Keep the value, mostly."""
         return value if rng.random() < 0.8 else self.draw(rng)
 
 
@@ -118,7 +118,7 @@ def objective(labeller: AdaptiveLabeller | HmmLabeller, parts: Sequence[Sequence
 
 
 def search(start: Config, space: Space, parts: Sequence[Sequence[Corpus]], budget: int, seed: int = 0) -> Config:
-    """Finds the setting with the highest objective: half the budget in draws, half in nudges of the best.
+    """Find the setting with the highest objective: half the budget in draws, half in nudges of the best.
 
     Args:
         start: Its fields outside the space stay; it competes as well.
@@ -150,13 +150,13 @@ def search(start: Config, space: Space, parts: Sequence[Sequence[Corpus]], budge
 
 
 def tuned_raw(corpora: Sequence[Corpus], windows: Sequence[int] = (RawLabeller.window,)) -> RawLabeller:
-    """The raw labeller with the best threshold (and window, if several are given) for these corpora together."""
+    """Return the raw labeller with the best threshold (and window, if several are given) for these corpora together."""
     candidates = [RawLabeller(threshold, window) for window in windows for threshold in RAW_THRESHOLDS]
     return max(candidates, key=lambda labeller: mean_accuracy(labeller, corpora))
 
 
 def adaptive_variants(best: AdaptiveLabeller) -> dict[str, tuple[AdaptiveLabeller, Space]]:
-    """The ablations: what is held fixed, and the space in which the rest is tuned anew."""
+    """Return the ablations: what is held fixed, and the space in which the rest is tuned anew."""
     without = {name: field for name, field in ADAPTIVE_SPACE.items() if name not in ("beta", "tau")}
     unanchored = {name: field for name, field in ADAPTIVE_SPACE.items() if name != "anchor"}
     unfloored = {name: field for name, field in ADAPTIVE_SPACE.items() if not name.startswith("smallest_")}
@@ -177,7 +177,7 @@ def _three_digits(value: float) -> float:
 
 
 def main() -> None:
-    """Searches all settings and writes them."""
+    """Search all settings and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budget", type=int, default=200, help="settings tried; two fifths for each ablation")
     parser.add_argument("--out", type=Path, default=SETTINGS)

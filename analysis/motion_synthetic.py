@@ -90,7 +90,7 @@ class _Span:
 
 
 def synthetic_corpora(seed: int, embodiments: tuple[Embodiment, ...] = EMBODIMENTS) -> list[Corpus]:
-    """Renders one split of every embodiment; other seeds are other splits."""
+    """Render one split of every embodiment; other seeds are other splits."""
     corpora = []
     for index, embodiment in enumerate(embodiments):
         rng = np.random.default_rng([seed, index])
@@ -100,7 +100,7 @@ def synthetic_corpora(seed: int, embodiments: tuple[Embodiment, ...] = EMBODIMEN
 
 
 def synthetic_episode(embodiment: Embodiment, rng: np.random.Generator) -> LabelledEpisode:
-    """Draws the intents of one episode and renders them."""
+    """Draw the intents of one episode and render them."""
     spans = _draw_spans(embodiment, rng)
     steps = [span.steps for span in spans]
     speeds = np.repeat([span.speeds for span in spans], steps, axis=0)
@@ -148,7 +148,7 @@ def _draw_speeds(kind: str, turns_about: tuple[int, ...], rng: np.random.Generat
 
 
 def _render_motion(embodiment: Embodiment, speeds: Floats, rng: np.random.Generator) -> Floats:
-    """Turns `[T, 6]` intended speeds into recorded steps in the embodiment's units."""
+    """Turn `[T, 6]` intended speeds into recorded steps in the embodiment's units."""
     velocity = np.where(speeds < 0, embodiment.backward_speed, 1.0) * speeds
     velocity = velocity * (1 + _slow_noise(embodiment.wobble, 0.3 * embodiment.rate_hz, velocity.shape, rng))
     keep = np.exp(-1 / (embodiment.inertia_seconds * embodiment.rate_hz))

@@ -35,7 +35,7 @@ BATCH, BATCHES, BARE, ROUNDS = 32, 8, 200, 5
 
 
 def main() -> None:
-    """Measures the datasets named on the command line, or the synthetic ones."""
+    """Measure the datasets named on the command line, or the synthetic ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directories", nargs="*", type=Path)
     given: list[Path] = parser.parse_args().directories
@@ -71,7 +71,7 @@ def measure(directory: Path) -> tuple[float, float, float]:
 
 
 def batch(samples: list[Sample]) -> dict[str, object]:
-    """The smallest collation: images, states and actions stacked."""
+    """Return the smallest collation: images, states and actions stacked."""
     return {
         "images": np.stack([sample.images[0] for sample in samples]),
         "state": np.stack([sample.state for sample in samples]),
@@ -126,7 +126,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def synthetic(folder: Path) -> Iterator[Path]:
-    """Writes the same episodes as LeRobot with PNG and with JPEG images, and as LIBERO HDF5."""
+    """Write the same episodes as LeRobot with PNG and with JPEG images, and as LIBERO HDF5."""
     episodes = list(made_up(folder))
     for encoding in ("png", "jpeg"):
         root = folder / f"lerobot_{encoding}"

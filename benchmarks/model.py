@@ -96,7 +96,7 @@ class Bench:
         self.fast = Decoder(self.model, speaks, self.spoken)
 
     def measure(self, name: str, batch: int) -> Row:
-        """Times the parts of an answer to a batch of random images."""
+        """Time the parts of an answer to a batch of random images."""
         size = self.model.config.image_size
         images = torch.randint(0, 256, (batch, 1, size, size, 3), dtype=torch.uint8).to(self.device)
         with torch.inference_mode():
@@ -117,7 +117,7 @@ class Bench:
         return Row(name, batch, towers, times[0], times[1], times[2], times[3], (*passes,))  # type: ignore[arg-type]
 
     def _other_actions(self, answer: Decoded) -> tuple[int, ...]:
-        """The answer with every action token changed: a step on which the motion held and nothing else."""
+        """Return the answer with every action token changed: a step on which the motion held and nothing else."""
         first = self.fast._prompter.actions.first_token_id
         return tuple(
             first + (token - first + 128) % 256 if token in answer.action_ids else token for token in answer.tokens
@@ -140,7 +140,7 @@ class Bench:
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Print the tables."""
     config = tyro.cli(Config)
     if config.device == "cpu":
         torch.set_num_threads(1)
@@ -159,7 +159,7 @@ def main() -> None:
 
 
 def show(console: Console, rows: Sequence[Row], device: str) -> None:
-    """Prints one line a preset and batch size; latencies also relative to acting without a motion."""
+    """Print one line a preset and batch size; latencies also relative to acting without a motion."""
     table = Table(
         title=f"Milliseconds of {'CPU' if device == 'cpu' else 'wall'} time for a batch (forward passes an answer), "
         "relative to acting without motion (without / with the towers)"
@@ -186,7 +186,7 @@ def show(console: Console, rows: Sequence[Row], device: str) -> None:
 
 
 def held_share(folder: Path) -> float:
-    """Returns the share of steps whose motion sentence is that of the step before."""
+    """Return the share of steps whose motion sentence is that of the step before."""
     episodes = list(read_episodes(folder))
     statistics = statistics_of(episodes[0].dataset, [episode.actions for episode in episodes])
     labels = [AdaptiveLabeller().label(episode.actions, statistics) for episode in episodes]
@@ -195,7 +195,7 @@ def held_share(folder: Path) -> float:
 
 
 def memory(device: str) -> str:
-    """Says the most memory that was in use."""
+    """Say the most memory that was in use."""
     if device == "cpu":
         return f"at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB in use so far"
     return f"at most {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB in use so far"

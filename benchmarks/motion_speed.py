@@ -29,7 +29,7 @@ def cpu_seconds(work: Callable[[], object], repeats: int = 3) -> float:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     rng = np.random.default_rng(0)
     actions = rng.normal(size=(LONG_EPISODE_STEPS, 7))
     actions[:, 6] = np.arange(LONG_EPISODE_STEPS) // 40 % 2

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def expect(root: Path, expected: Path) -> None:
-    """Writes a small dataset unless there is one, and saves what our reader gives."""
+    """Write a small dataset unless there is one, and save what our reader gives."""
     from vla.data.lerobot import read_lerobot
 
     if not root.exists():
@@ -59,7 +59,7 @@ def write_small(root: Path) -> None:
 
 
 def load(root: Path, expected_file: Path) -> None:
-    """Loads the dataset with the library and compares."""
+    """Load the dataset with the library and compare."""
     from importlib.metadata import version
 
     from lerobot.datasets.lerobot_dataset import LeRobotDataset

@@ -46,7 +46,7 @@ CONSTANT_RANGE = 1e-8
 
 
 def normalize_affine(actions: ArrayLike, statistics: ActionStatistics) -> NDArray[np.float64]:
-    """Maps actions to [-1, 1] for action tokens: `2 (a - q01) / (q99 - q01) - 1`, clipped.
+    """Map actions to [-1, 1] for action tokens: `2 (a - q01) / (q99 - q01) - 1`, clipped.
 
     A dimension outside the mask (the gripper) maps [0, 1] to [-1, 1]; a constant dimension becomes 0.
 
@@ -63,7 +63,7 @@ def normalize_affine(actions: ArrayLike, statistics: ActionStatistics) -> NDArra
 
 
 def unnormalize_affine(normalized: ArrayLike, statistics: ActionStatistics) -> NDArray[np.float64]:
-    """Maps `[..., 7]` in [-1, 1] back to the robot's units; a constant dimension becomes its constant."""
+    """Map `[..., 7]` in [-1, 1] back to the robot's units; a constant dimension becomes its constant."""
     low, span = _affine(statistics)
     return (np.asarray(normalized, dtype=np.float64) + 1) / 2 * span + low
 
@@ -71,7 +71,7 @@ def unnormalize_affine(normalized: ArrayLike, statistics: ActionStatistics) -> N
 def normalize_scale(
     actions: ArrayLike, statistics: ActionStatistics, smallest_scale: float = 0.0, smallest_turn: float = 0.0
 ) -> NDArray[np.float64]:
-    """Scales actions for motion labels: `a / max(|q01|, |q99|)`, clipped to [-1, 1]; zero stays zero.
+    """Scale actions for motion labels: `a / max(|q01|, |q99|)`, clipped to [-1, 1]; zero stays zero.
 
     With the affine map an arm that stands still in a data set with lopsided quantiles reads as moving.
 
@@ -112,12 +112,12 @@ class ActionTokenizer:
         return tuple(f"<extra_{index}>" for index in range(BINS))
 
     def encode(self, normalized: ArrayLike) -> NDArray[np.int64]:
-        """Turns values in [-1, 1] (others are clipped) into token ids of the same shape."""
+        """Turn values in [-1, 1] (others are clipped) into token ids of the same shape."""
         bins = np.floor((_finite(normalized) + 1) / 2 * BINS)
         return np.clip(bins, 0, BINS - 1).astype(np.int64) + self.first_token_id
 
     def decode(self, token_ids: ArrayLike) -> NDArray[np.float64]:
-        """Turns token ids into the centres of their bins, of the same shape.
+        """Turn token ids into the centres of their bins, of the same shape.
 
         Raises:
             ActionDataError: An id is no action token.
@@ -141,11 +141,11 @@ class OpenVLAActionTokenizer:
     vocab_size: int = 32_000
 
     def encode(self, normalized: ArrayLike) -> NDArray[np.int64]:
-        """Turns values in [-1, 1] (others are clipped) into token ids of the same shape."""
+        """Turn values in [-1, 1] (others are clipped) into token ids of the same shape."""
         return self.vocab_size - np.digitize(np.clip(_finite(normalized), -1, 1), self._edges)
 
     def decode(self, token_ids: ArrayLike) -> NDArray[np.float64]:
-        """Turns token ids into bin centres, of the same shape.
+        """Turn token ids into bin centres, of the same shape.
 
         Raises:
             ActionDataError: An id is no action token.

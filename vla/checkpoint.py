@@ -60,7 +60,7 @@ class Checkpoint:
         return self.model.config
 
     def action_statistics(self, key: str) -> ActionStatistics:
-        """Returns the statistics to un-normalise actions with.
+        """Return the statistics to un-normalise actions with.
 
         Raises:
             UnnormalizationError: There are none under that key; the message lists the known ones.
@@ -77,7 +77,7 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path, checkpoint: Checkpoint, weights: Mapping[str, Tensor] | None = None, dtype: str = "float32"
 ) -> None:
-    """Writes a checkpoint; a folder that was there is replaced only when the new one is complete.
+    """Write a checkpoint; a folder that was there is replaced only when the new one is complete.
 
     Args:
         folder: Where to.
@@ -113,7 +113,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Reads a checkpoint.
+    """Read a checkpoint.
 
     Raises:
         CheckpointError: A file is missing or damaged, tensors are missing or unexpected (listed), or a frozen tower is
@@ -139,7 +139,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def replace_folder(partial: Path, folder: Path) -> None:
-    """Puts a complete folder in the place of an older one; whoever looks finds one of the two."""
+    """Put a complete folder in the place of an older one; whoever looks finds one of the two."""
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

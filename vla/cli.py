@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs `vla-train`; returns 0, 1 if the work failed, 2 if the command line or the data is wrong."""
+    """Run `vla-train` and return 0, 1 if the work failed, 2 if the command line or the data is wrong."""
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         sys.stdout.write(_help())

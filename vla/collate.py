@@ -41,7 +41,7 @@ class Collate:
     target: Target
 
     def __call__(self, samples: Sequence[Sample]) -> Placed:
-        """Returns the batch on the CPU with the place of each row."""
+        """Return the batch on the CPU with the place of each row."""
         sequences = [self._sequence(sample) for sample in samples]
         features = stacked_features(samples)
         images = None
@@ -67,7 +67,7 @@ def padded(
     features: torch.Tensor | None = None,
     state: torch.Tensor | None = None,
 ) -> Batch:
-    """Pads sequences on the right to the longest."""
+    """Pad sequences on the right to the longest."""
     width = max(len(sequence.token_ids) for sequence in sequences)
     return Batch(
         token_ids=torch.from_numpy(_stacked([sequence.token_ids for sequence in sequences], width)),

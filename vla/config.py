@@ -104,7 +104,7 @@ class ModelConfig:
     motion: bool = True
 
     def __post_init__(self) -> None:
-        """Refuses towers whose grids cannot be laid on each other."""
+        """Refuse towers whose grids cannot be laid on each other."""
         for tower in self.towers:
             if self.image_size % (tower.patch * self.pool):
                 raise ModelError(
@@ -131,12 +131,12 @@ class ModelConfig:
         return sum(tower.width for tower in self.towers) * self.pool**2
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON data; `from_json` is the inverse."""
+        """Return plain JSON data; `from_json` is the inverse."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], where: str) -> "ModelConfig":
-        """Builds a configuration from `to_json` data.
+        """Build a configuration from `to_json` data.
 
         Args:
             data: Parsed JSON.

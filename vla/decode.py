@@ -85,7 +85,7 @@ class Decoder:
     def decode(
         self, observed: Tensor, instructions: Sequence[str], drafts: Sequence[Sequence[int]] | None = None
     ) -> list[Decoded]:
-        """Answers a batch of observations.
+        """Answer a batch of observations.
 
         Args:
             observed: `[B, observation_tokens, L]`, from `MotionVLA.observation`.
@@ -115,7 +115,7 @@ class Decoder:
             block = self._block([[*row.pending, *row.draft] for row in rows])
 
     def _prefix(self, before: tuple[int, ...]) -> RaggedCache:
-        """Runs the part of a prompt that precedes the observation, once per instruction."""
+        """Run the part of a prompt that precedes the observation, once per instruction."""
         if before not in self._prefixes:
             cache = RaggedCache.empty(1, self._device)
             cache.run(self._model.decoder, self._block([before]))
@@ -137,7 +137,7 @@ class Decoder:
         return Block(self._model.embed_tokens(padded), torch.tensor([len(row) for row in tokens], device=self._device))
 
     def _read(self, rows: Sequence[_Row], hidden: Tensor, block: Block) -> Tensor:
-        """Lets every row say what its hidden states say; returns how many drafted tokens of each were wrong, `[B]`."""
+        """Let every row say what its hidden states say; return how many drafted tokens of each were wrong, `[B]`."""
         running = [(index, row) for index, row in enumerate(rows) if row.state != self._grammar.done]
         ends = block.lengths.tolist()
         spans = [torch.arange(ends[index] - 1 - len(row.draft), ends[index]) for index, row in running]
@@ -152,7 +152,7 @@ class Decoder:
         return rejected.to(self._device)
 
     def _say(self, row: _Row, scores: NDArray[np.float32]) -> int:
-        """Extends one answer as far as scores `[1 + draft, vocabulary]` reach; returns the wrong drafted tokens."""
+        """Extend one answer as far as scores `[1 + draft, vocabulary]` reach, and return the wrong drafted tokens."""
         agreed, choices = 0, 0
         row.passes += 1
         while row.state != self._grammar.done:
@@ -181,7 +181,7 @@ class Decoder:
         row.state = self._grammar.edges[row.state][token]
 
     def _next_draft(self, row: _Row) -> list[int]:
-        """Guesses the actions still to be said from the last step's; a motion that changed is not guessed."""
+        """Guess the actions still to be said from the last step's; a motion that changed is not guessed."""
         said = self._grammar.actions_said(row.state)
         if said is None or not row.guess:
             return []
@@ -189,7 +189,7 @@ class Decoder:
         return self._verifiable(self._grammar.walk(rest, row.state), row.state)
 
     def _verifiable(self, tokens: Sequence[int], state: int) -> list[int]:
-        """Cuts a draft before its last choice: running that token would tell nothing that is still asked."""
+        """Cut a draft before its last choice: running that token would tell nothing that is still asked."""
         last = 0
         for index, token in enumerate(tokens):
             if self._grammar.forced(state) is None:

@@ -50,7 +50,7 @@ class TrainingError(ModelError):
 
 
 def listed(names: Iterable[str]) -> str:
-    """Joins names for an error message, the first dozen of them and a count of the rest."""
+    """Join names for an error message, the first dozen of them and a count of the rest."""
     known: Sequence[str] = sorted(names)
     rest = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
     return ", ".join(known[:_SHOWN]) + rest

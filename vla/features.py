@@ -47,7 +47,7 @@ class FeatureMixture(Mixture):
         self._firsts = [np.cumsum([0, *map(len, source.episodes)]) for source in blind]
 
     def __getitem__(self, position: int) -> FeatureSample:
-        """Reads sample `position` with its features."""
+        """Read sample `position` with its features."""
         place = self.place(position)
         first = self._firsts[place.source][place.episode]
         if place.source not in self._opened:
@@ -57,7 +57,7 @@ class FeatureMixture(Mixture):
 
 
 def feature_files(model: MotionVLA, sources: Sequence[Source], folder: Path) -> list[Path]:
-    """Computes the features of every step of every source, unless `folder` holds them.
+    """Compute the features of every step of every source, unless `folder` holds them.
 
     Args:
         model: Whose towers are all frozen, on the device to compute on.
@@ -102,7 +102,7 @@ def _feature_file(model: MotionVLA, source: Source, towers: str, folder: Path) -
 
 
 def _batches(source: Source, size: int) -> Iterator[NDArray[np.uint8]]:
-    """Yields images `[B, C, size, size, 3]` of all steps in order."""
+    """Yield images `[B, C, size, size, 3]` of all steps in order."""
     batch: list[NDArray[np.uint8]] = []
     for episode in source.episodes:
         for step in range(len(episode)):
@@ -115,6 +115,6 @@ def _batches(source: Source, size: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def stacked_features(samples: Sequence[Sample]) -> torch.Tensor | None:
-    """Stacks the features of samples that carry them, `[B, N, D]` float16; None where they carry images."""
+    """Stack the features of samples that carry them, `[B, N, D]` float16; None where they carry images."""
     features = [sample.features for sample in samples if isinstance(sample, FeatureSample)]
     return torch.from_numpy(np.stack(features)) if features else None

@@ -40,12 +40,12 @@ class Grammar:
         return np.array(sorted(self.edges[state]), dtype=np.int64)
 
     def forced(self, state: int) -> int | None:
-        """The one token that may follow, or None if there is a choice (or nothing left to say)."""
+        """Return the one token that may follow, or None if there is a choice (or nothing left to say)."""
         following = self.edges[state]
         return next(iter(following)) if len(following) == 1 else None
 
     def walk(self, tokens: Sequence[int], state: int = 0) -> list[int]:
-        """Returns the longest beginning of `tokens` that may be said from `state`."""
+        """Return the longest beginning of `tokens` that may be said from `state`."""
         said: list[int] = []
         for token in tokens:
             following = self.edges[state].get(token)
@@ -75,7 +75,7 @@ class Grammar:
 
 
 def grammar(prompter: Prompter, motion: bool, action: bool) -> Grammar:
-    """Builds the grammar of an answer.
+    """Build the grammar of an answer.
 
     Args:
         prompter: Knows the tokens.
@@ -105,7 +105,7 @@ def grammar(prompter: Prompter, motion: bool, action: bool) -> Grammar:
 
 
 def _append_action(edges: list[dict[int, int]], prompter: Prompter, header: bool) -> int:
-    """Appends header, action tokens and stop behind the last state; returns the first state that says an action."""
+    """Append header, action tokens and stop behind the last state, and return the first state that says an action."""
 
     def then(tokens: Sequence[int]) -> None:
         edges.append({})

@@ -74,7 +74,7 @@ class HmmLabeller:
     def slots_of_episodes(
         self, episodes: Mapping[str, ArrayLike], statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES
     ) -> list[Slots]:
-        """Labels several episodes at once: Viterbi's loop over steps is paid once for all of them.
+        """Label several episodes at once: Viterbi's loop over steps is paid once for all of them.
 
         Args:
             episodes: Name -> `[T, 7]` actions; names appear in error messages.
@@ -101,7 +101,7 @@ class HmmLabeller:
         return labels
 
     def _with_gripper(self, words: Floats, array: Floats) -> Slots:
-        """Joins roll and pitch of `[T, 6]` signs to tilt, and adds the gripper's events."""
+        """Join roll and pitch of `[T, 6]` signs to tilt, and add the gripper's events."""
         tilt = np.where(words[:, 3] != 0, words[:, 3], words[:, 4])
         motion = np.column_stack([words[:, :3], tilt, words[:, 5]])
         gripper = gripper_spans(array[:, GRIPPER], motion, self.event_steps, self.gripper_hold)
@@ -131,7 +131,7 @@ class HmmLabeller:
 
 
 def viterbi(surprise: Floats, change: Floats) -> NDArray[np.intp]:
-    """Finds the cheapest path of states, for several independent chains at once.
+    """Find the cheapest path of states, for several independent chains at once.
 
     Args:
         surprise: `[T, A, S]` cost of each of S states at each step of A chains.
@@ -157,7 +157,7 @@ def viterbi(surprise: Floats, change: Floats) -> NDArray[np.intp]:
 
 
 def gripper_spans(level: Floats, motion: Floats, longest: int, hold: int) -> Floats:
-    """Names the steps in which the fingers move.
+    """Name the steps in which the fingers move.
 
     A level that moves gradually shows its own span. One that jumps is a command, and the fingers need time: the event
     lasts until the arm starts another motion, at most `longest` steps.

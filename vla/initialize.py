@@ -21,7 +21,7 @@ from vla.weights import load_pretrained
 def initial_checkpoint(
     init: str, options: ModelOptions, instructions: Sequence[str], stage: Stage, motion: bool, seed: int
 ) -> Checkpoint:
-    """Builds or loads the model that training begins with.
+    """Build or load the model that training begins with.
 
     Args:
         init: "scratch", a checkpoint folder, or a Prismatic `.pt` file.
@@ -60,7 +60,7 @@ def initial_checkpoint(
 
 
 def configure(options: ModelOptions, motion: bool) -> ModelConfig:
-    """Returns a preset with what the options change."""
+    """Return a preset with what the options change."""
     base = preset(options.preset)
     language = replace(base.language, tokenizer=options.tokenizer or base.language.tokenizer)
     if not options.pretrained:

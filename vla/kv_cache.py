@@ -40,13 +40,13 @@ class RaggedCache:
 
     @classmethod
     def empty(cls, rows: int, device: torch.device) -> "RaggedCache":
-        """Makes a cache without tokens."""
+        """Make a cache without tokens."""
         valid = torch.zeros(rows, 0, dtype=torch.bool, device=device)
         return cls(DynamicCache(), valid, torch.zeros(rows, dtype=torch.int64, device=device))
 
     @classmethod
     def joined(cls, caches: Sequence["RaggedCache"]) -> "RaggedCache":
-        """Makes one cache with a row for each of several one-row caches, which stay as they are."""
+        """Make one cache with a row for each of several one-row caches, which stay as they are."""
         slots = max(cache.valid.shape[1] for cache in caches)
         together = DynamicCache()
         for layer in range(len(caches[0].keys_values.layers)):
@@ -58,7 +58,7 @@ class RaggedCache:
         return cls(together, valid, lengths)
 
     def run(self, decoder: PreTrainedModel, block: Block) -> Tensor:
-        """Runs a block behind what the cache holds and appends it; `drop` forgets wrong guesses.
+        """Run a block behind what the cache holds and append it; `drop` forgets wrong guesses.
 
         Returns:
             `[B, W, L]` hidden states; anything at padding.
@@ -84,7 +84,7 @@ class RaggedCache:
         return hidden
 
     def drop(self, counts: Tensor, block: Block) -> None:
-        """Forgets the last tokens of the block that was run last.
+        """Forget the last tokens of the block that was run last.
 
         Args:
             counts: `[B]` tokens to forget, at most the block's length.
@@ -97,6 +97,6 @@ class RaggedCache:
 
 
 def _padded(states: Tensor, slots: int) -> Tensor:
-    """Pads `[1, H, S, D]` with zeros to `slots` slots."""
+    """Pad `[1, H, S, D]` with zeros to `slots` slots."""
     missing = slots - states.shape[2]
     return torch.nn.functional.pad(states, (0, 0, 0, missing)) if missing else states

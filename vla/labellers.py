@@ -34,13 +34,13 @@ class Labeller(Protocol):
     def slots(
         self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = ..., episode: str = ...
     ) -> Slots:
-        """Labels `[T, 7]` actions with `[T, 6]` slots of -1, 0, +1 in the order of `vla.motion.SLOTS`."""
+        """Label `[T, 7]` actions with `[T, 6]` slots of -1, 0, +1 in the order of `vla.motion.SLOTS`."""
         ...
 
     def label(
         self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = ..., episode: str = ...
     ) -> list[Motion]:
-        """Labels `[T, 7]` actions with `T` motions."""
+        """Label `[T, 7]` actions with `T` motions."""
         ...
 
 
@@ -123,7 +123,7 @@ class AdaptiveLabeller:
     smallest_turn: float = 0.21
 
     def __post_init__(self) -> None:
-        """Refuses windows that are not nested."""
+        """Refuse windows that are not nested."""
         if not 1 <= self.fast <= self.mid <= self.slow or self.tau < 0:
             raise ValueError(
                 f"Windows fast={self.fast}, mid={self.mid}, slow={self.slow}, tau={self.tau}: expected "
@@ -168,7 +168,7 @@ class AdaptiveLabeller:
         return threshold[:, 1:], threshold[:, [0, 4, 5, 6]]
 
     def _detect(self, detector: Detector, deltas: Floats, threshold: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-        """Eqs. 2-4: displacement `[T, 6]` over the detector's window, and whether each group `[T, 4]` moves."""
+        """Return displacement `[T, 6]` over the detector's window, and whether each group `[T, 4]` moves (eqs. 2-4)."""
         span = {"fast": self.fast, "mid": self.mid, "slow": self.slow}[detector]
         low, high = window_bounds(len(deltas), span, self.anchor)
         moved = displacement(deltas, low, high)
@@ -195,7 +195,7 @@ class AdaptiveLabeller:
 
 
 def gripper_events(level: Floats, span: int, anchor: Anchor, hold: int) -> Floats:
-    """Names the steps whose window holds a crossing of the gripper's level through one half.
+    """Name the steps whose window holds a crossing of the gripper's level through one half.
 
     A level counts when it lasts `hold` steps, so that a flickering command is one event.
 
@@ -214,7 +214,7 @@ def gripper_events(level: Floats, span: int, anchor: Anchor, hold: int) -> Float
 
 
 def round_to_grid(deltas: Floats) -> Floats:
-    """Rounds to multiples of 1/GRID, symmetric about 0, so that labels do not depend on the data set's units.
+    """Round to multiples of 1/GRID, symmetric about 0, so that labels do not depend on the data set's units.
 
     Rescaling actions perturbs `a / s` by at most two units in the last place. On the grid that perturbation vanishes
     unless a value lies within 1e-15 of a rounding boundary; the boundaries are irrational, so quantised commands do
@@ -230,14 +230,14 @@ def window_bounds(steps: int, span: int, anchor: Anchor) -> tuple[NDArray[np.int
 
 
 def displacement(deltas: Floats, low: NDArray[np.intp], high: NDArray[np.intp]) -> Floats:
-    """Sums `[T, n]` deltas over the windows `[low, high)`."""
+    """Sum `[T, n]` deltas over the windows `[low, high)`."""
     position = np.zeros((len(deltas) + 1, deltas.shape[1]))
     np.cumsum(deltas, axis=0, out=position[1:])
     return position[high] - position[low]
 
 
 def without_flicker(opened: NDArray[np.bool_], hold: int) -> NDArray[np.bool_]:
-    """Replaces runs shorter than `hold` steps by what stood before them (at the start, by the first long run)."""
+    """Replace runs shorter than `hold` steps by what stood before them (at the start, by the first long run)."""
     starts = np.flatnonzero(np.diff(opened, prepend=~opened[:1]))
     lengths = np.diff(starts, append=len(opened))
     long = lengths >= hold

@@ -48,7 +48,7 @@ class Batch:
     state: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Moves every tensor to a device."""
+        """Move every tensor to a device."""
         moved = {name: value.to(device) if value is not None else None for name, value in vars(self).items()}
         return Batch(**moved)
 
@@ -80,7 +80,7 @@ class VisionTower(nn.Module):  # type: ignore[misc] # PyTorch is not type-checke
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps `[B, 3, H, W]` RGB in [0, 1] to `[B, N, D]` features, patches in reading order."""
+        """Map `[B, 3, H, W]` RGB in [0, 1] to `[B, N, D]` features, patches in reading order."""
         dtype = self.network.dtype
         pixels = ((images - self.mean) / self.std).to(dtype)
         features: Tensor = self.network(pixel_values=pixels).last_hidden_state
@@ -125,17 +125,17 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         return decoder
 
     def embed_tokens(self, token_ids: Tensor) -> Tensor:
-        """Embeds `[..., T]` token ids as `[..., T, D]`."""
+        """Embed `[..., T]` token ids as `[..., T, D]`."""
         embedded: Tensor = self.language.get_input_embeddings()(token_ids)
         return embedded
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Maps `[..., D]` hidden states to `[..., V]` logits."""
+        """Map `[..., D]` hidden states to `[..., V]` logits."""
         scores: Tensor = self.language.get_output_embeddings()(hidden)
         return scores
 
     def features(self, images: Tensor) -> Tensor:
-        """Runs the towers.
+        """Run the towers.
 
         Args:
             images: `[B, C, H, W, 3]` uint8 RGB, `C` cameras in the order of the configuration.
@@ -153,7 +153,7 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         return merged.reshape(images.shape[0], -1, merged.shape[-1])
 
     def observation(self, features: Tensor, state: Tensor | None = None) -> Tensor:
-        """Projects `[B, N, D]` features, and `[B, S]` state if the model reads it, to `[B, observation_tokens, L]`."""
+        """Project `[B, N, D]` features, and `[B, S]` state if the model reads it, to `[B, observation_tokens, L]`."""
         embedded: Tensor = self.projector(features.to(self.projector[0].weight.dtype))
         if self.state_projector is None:
             return embedded
@@ -163,7 +163,7 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         return torch.cat([embedded, extra[:, None]], dim=1)
 
     def forward(self, batch: Batch) -> LossSums:
-        """Computes next-token losses of a batch."""
+        """Compute next-token losses of a batch."""
         features = batch.features if batch.features is not None else self.features(_required_images(batch))
         embedded = self.embed_tokens(batch.token_ids)
         observed = self.observation(features, batch.state).to(embedded.dtype)
@@ -174,7 +174,7 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         return self._loss(hidden[:, :-1], batch)
 
     def _loss(self, hidden: Tensor, batch: Batch) -> LossSums:
-        """Scores only the positions that predict a token with loss: the vocabulary is the widest layer by far."""
+        """Score only the positions that predict a token with loss: the vocabulary is the widest layer by far."""
         kinds, targets = batch.kinds[:, 1:], batch.token_ids[:, 1:]
         chosen = kinds > 0
         scores = self.logits(hidden[chosen]).float()
@@ -201,7 +201,7 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
 
 
 def language_network(config: LanguageConfig, vocabulary: int) -> PreTrainedModel:
-    """Builds the language model with random weights and room for `vocabulary` tokens."""
+    """Build the language model with random weights and room for `vocabulary` tokens."""
     arguments = dict(config.model)
     arguments["vocab_size"] = max(arguments["vocab_size"], vocabulary)
     hf_config = AutoConfig.for_model(arguments.pop("model_type"), **arguments)
@@ -209,7 +209,7 @@ def language_network(config: LanguageConfig, vocabulary: int) -> PreTrainedModel
 
 
 def tower_hf_config(config: TowerConfig, image_size: int) -> PretrainedConfig:
-    """Returns the `transformers` configuration of a tower, without the blocks that are not run."""
+    """Return the `transformers` configuration of a tower, without the blocks that are not run."""
     common = {
         "hidden_size": config.width,
         "num_hidden_layers": config.layers - config.skipped_layers,
@@ -241,7 +241,7 @@ def _tower_network(config: TowerConfig, image_size: int) -> PreTrainedModel:
 
 
 def _merge_patches(patches: Tensor, pool: int) -> Tensor:
-    """Stacks the channels of `pool` by `pool` neighbours: `[B, N, D]` to `[B, N / pool^2, D * pool^2]`."""
+    """Stack the channels of `pool` by `pool` neighbours: `[B, N, D]` to `[B, N / pool^2, D * pool^2]`."""
     if pool == 1:
         return patches
     batch, count, width = patches.shape

@@ -43,7 +43,7 @@ class MotionSyntaxError(ValueError):
     """
 
     def __init__(self, text: str, position: int, expected: list[str]) -> None:
-        """Says what stood at `position` and what the grammar allows there."""
+        """Say what stood at `position` and what the grammar allows there."""
         self.text = text
         self.position = position
         shown = " or ".join(repr(word) for word in expected[:8])
@@ -73,7 +73,7 @@ class Motion:
     gripper: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses values that have no word."""
+        """Refuse values that have no word."""
         for slot in SLOTS:
             value = getattr(self, slot)
             if value not in (-1, 0, 1):
@@ -91,7 +91,7 @@ class MotionAxes:
     signs: tuple[int, int, int, int, int, int] = (1, 1, 1, 1, 1, 1)
 
     def __post_init__(self) -> None:
-        """Refuses anything but six signs."""
+        """Refuse anything but six signs."""
         if len(self.signs) != 6 or any(sign not in (-1, 1) for sign in self.signs):
             raise ValueError(f"MotionAxes.signs is {self.signs!r}; six values of +1 or -1 are expected.")
 
@@ -101,7 +101,7 @@ STANDARD_AXES = MotionAxes()
 
 
 def describe(motion: Motion) -> str:
-    """Writes a motion as its one sentence; `parse` is the exact inverse."""
+    """Write a motion as its one sentence; `parse` is the exact inverse."""
     x, y, z, tilt, rotate, gripper = (words[value + 1] for words, value in zip(_WORDS, astuple(motion), strict=True))
     groups = [
         " ".join(["move", *filter(None, (x, y, z))]) if x or y or z else "",
@@ -113,7 +113,7 @@ def describe(motion: Motion) -> str:
 
 
 def parse(text: str) -> Motion:
-    """Reads one sentence of the motion language.
+    """Read one sentence of the motion language.
 
     Raises:
         MotionSyntaxError: The text is anything but one of the 729 sentences, letter for letter.
@@ -132,7 +132,7 @@ def all_motions() -> tuple[Motion, ...]:
 
 
 def motion_index(slots: NDArray[np.integer]) -> NDArray[np.intp]:
-    """Numbers motions 0..728, `stop` in the middle at 364.
+    """Return the numbers 0..728 of motions, `stop` in the middle at 364.
 
     Args:
         slots: `[..., 6]` of -1, 0, +1 in the order of `SLOTS`.
@@ -144,13 +144,13 @@ def motion_index(slots: NDArray[np.integer]) -> NDArray[np.intp]:
 
 
 def motions_from_slots(slots: NDArray[np.integer]) -> list[Motion]:
-    """Turns `[T, 6]` slots of -1, 0, +1 into `T` motions; equal motions are one object."""
+    """Turn `[T, 6]` slots of -1, 0, +1 into `T` motions; equal motions are one object."""
     motions: list[Motion] = _motion_array()[motion_index(slots)].tolist()
     return motions
 
 
 def slots_from_motions(motions: list[Motion]) -> NDArray[np.int8]:
-    """Turns `T` motions into `[T, 6]` slots of -1, 0, +1."""
+    """Turn `T` motions into `[T, 6]` slots of -1, 0, +1."""
     return np.array([astuple(motion) for motion in motions], dtype=np.int8).reshape(-1, len(SLOTS))
 
 
@@ -187,7 +187,7 @@ def _sentences_beginning(prefix: str) -> list[str]:
 
 
 def _continuations(prefix: str) -> list[str]:
-    """The next words that may follow `prefix`, cut at the end of a word; the end of the text is ''."""
+    """Return the next words that may follow `prefix`, cut at the end of a word; the end of the text is ''."""
     rests = (sentence[len(prefix) :] for sentence in _sentences_beginning(prefix))
     words = {" ".join(rest.split(" ")[: 1 + rest.startswith((" ", ","))]) for rest in rests}
     return sorted({word.rstrip(",") or "the end" for word in words})

@@ -31,7 +31,7 @@ _DIRECT = (
 
 
 def dinov2_from_onnx(path: Path, layers: int) -> dict[str, Tensor]:
-    """Reads a DINOv2 backbone.
+    """Read a DINOv2 backbone.
 
     Args:
         path: ONNX file whose backbone is called `backbone`.
@@ -60,7 +60,7 @@ def dinov2_from_onnx(path: Path, layers: int) -> dict[str, Tensor]:
 
 
 def _graph(path: Path) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """Returns all initial tensors by name, and every node's inputs by its name."""
+    """Return all initial tensors by name, and every node's inputs by its name."""
     try:
         import onnx
     except ImportError as error:
@@ -71,7 +71,7 @@ def _graph(path: Path) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
 
 
 def _positions(tensors: dict[str, Tensor], inputs: dict[str, list[str]]) -> Tensor:
-    """Joins the class token's position and the grid's, which the graph resizes before it joins them."""
+    """Join the class token's position and the grid's, which the graph resizes before it joins them."""
     width = tensors[_ROOT + "embeddings.cls_token"].shape[-1]
     names = [name for node, used in inputs.items() if node.startswith("/backbone/embeddings/") for name in used]
     of_class = next(

@@ -18,7 +18,7 @@ ONNX_FILES: Mapping[str, tuple[str, str]] = {
 
 
 def package_file(source: str) -> Path:
-    """Finds the weight file of an installed package without importing the package.
+    """Find the weight file of an installed package without importing the package.
 
     Args:
         source: `package:<distribution>`.

@@ -11,7 +11,7 @@ from vla.prompt import Prompter
 def plain_decode(
     model: MotionVLA, prompter: Prompter, grammar: Grammar, observed: Tensor, instruction: str
 ) -> tuple[int, ...]:
-    """Says, token by token, the highest-scored one that the grammar allows.
+    """Say, token by token, the highest-scored one that the grammar allows.
 
     Args:
         model: In eval mode.

@@ -54,7 +54,7 @@ def vla(
     rotation: Rotation = "axis_angle",
     replan_every: int = 0,
 ) -> "VlaPolicy":
-    """Loads a checkpoint as a policy.
+    """Load a checkpoint as a policy.
 
     Args:
         suite: That it is to act in.
@@ -113,15 +113,15 @@ class VlaPolicy:
         self._last: dict[str, Decoded] = {}
 
     def begin(self, episode: Episode) -> None:
-        """Forgets what was said in an earlier attempt at the episode."""
+        """Forget what was said in an earlier attempt at the episode."""
         self._last.pop(episode.id, None)
 
     def end(self, episode: Episode) -> None:
-        """Forgets the episode."""
+        """Forget the episode."""
         self._last.pop(episode.id, None)
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        """Answers a batch; an observation whose prompt or images cannot be used raises for the whole batch."""
+        """Answer a batch; an observation whose prompt or images cannot be used raises for the whole batch."""
         if self._options.exact or not observations:
             return [self._chunk(self._decode([one])[0]) for one in observations]
         answers = self._decode(observations)
@@ -146,7 +146,7 @@ class VlaPolicy:
         return answers
 
     def _images(self, images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Returns the views `[C, size, size, 3]`."""
+        """Return the views `[C, size, size, 3]`."""
         views = []
         for name in self.cameras:
             image = images.get(name)
@@ -167,7 +167,7 @@ class VlaPolicy:
 
 
 def axis_angle_from_euler_xyz(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turns roll, pitch, yaw about fixed axes, `[N, 3]` radians, into axis-angle `[N, 3]`."""
+    """Turn roll, pitch, yaw about fixed axes, `[N, 3]` radians, into axis-angle `[N, 3]`."""
     half = angles / 2
     (cr, cp, cy), (sr, sp, sy) = np.cos(half).T, np.sin(half).T
     w = cr * cp * cy + sr * sp * sy
@@ -180,7 +180,7 @@ def axis_angle_from_euler_xyz(angles: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def _check_spaces(suite: Suite, checkpoint: Checkpoint, key: str, statistics: ActionStatistics) -> None:
-    """Refuses a suite whose numbers the checkpoint's cannot be."""
+    """Refuse a suite whose numbers the checkpoint's cannot be."""
     space = suite.action_space
     unlike = []
     for name, expected in (("translation", "delta"), ("rotation", "axis_angle")):

@@ -66,7 +66,7 @@ SMOLLM2_135M = LanguageConfig(
 
 
 def preset(name: str) -> ModelConfig:
-    """Returns the configuration of that name.
+    """Return the configuration of that name.
 
     Raises:
         ModelError: There is none; the message lists the known ones.
@@ -77,7 +77,7 @@ def preset(name: str) -> ModelConfig:
 
 
 def _qwen(source: str, width: int, layers: int, heads: int, mlp: int) -> LanguageConfig:
-    """Qwen2.5 as its `config.json` has it: two key-value heads, tied embeddings, 151,936 rows for 151,665 tokens."""
+    """Return Qwen2.5 as in its `config.json`: two key-value heads, tied embeddings, 151,936 rows for 151,665 tokens."""
     model: Mapping[str, Any] = {
         "model_type": "qwen2",
         "vocab_size": 151936,
@@ -95,7 +95,7 @@ def _qwen(source: str, width: int, layers: int, heads: int, mlp: int) -> Languag
 
 
 def _own(width: int, layers: int, heads: int, mlp: int, vocabulary: int) -> LanguageConfig:
-    """A language model of our own, with random weights and a tokenizer trained on the instructions."""
+    """Return a language model of our own, with random weights and a tokenizer trained on the instructions."""
     model: Mapping[str, Any] = {
         "model_type": "qwen2",
         "vocab_size": vocabulary,

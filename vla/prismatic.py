@@ -46,7 +46,7 @@ _RENAMES["dinov2_with_registers"] = _RENAMES["dinov2"]
 
 
 def load_prismatic(model: MotionVLA, path: Path) -> tuple[str, ...]:
-    """Loads a Prismatic checkpoint.
+    """Load a Prismatic checkpoint.
 
     Args:
         model: With towers named `dino` and `siglip`.
@@ -76,7 +76,7 @@ def load_prismatic(model: MotionVLA, path: Path) -> tuple[str, ...]:
 
 
 def read_prismatic(path: Path) -> Mapping[str, State]:
-    """Reads the parts of a checkpoint, mapped from disk."""
+    """Read the parts of a checkpoint, mapped from disk."""
     loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     parts = loaded.get("model") if isinstance(loaded, dict) else None
     if not isinstance(parts, dict) or not {"llm_backbone", "projector"} <= parts.keys() <= _PARTS:
@@ -88,7 +88,7 @@ def read_prismatic(path: Path) -> Mapping[str, State]:
 
 
 def tower_from_timm(state: Mapping[str, Tensor], config: TowerConfig) -> State:
-    """Renames the tensors of timm's `VisionTransformer` to those of `transformers`.
+    """Rename the tensors of timm's `VisionTransformer` to those of `transformers`.
 
     timm adds no position to the class token of DINOv2 with registers; `transformers` adds one, which becomes zero.
     """

@@ -64,20 +64,20 @@ class Progress:
         self._last: tuple[int, float] | None = None
 
     def __enter__(self) -> "Progress":
-        """Shows the bar."""
+        """Show the bar."""
         self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Removes the bar and closes the service."""
+        """Remove the bar and close the service."""
         self._bar.stop()
         if self._service is not None:
             self._service.finish()
 
     def say(self, step: int, metrics: Metrics, rate: float, batch_size: int) -> None:
-        """Records a step, counted from 0."""
+        """Record a step, counted from 0."""
         if not self._speaks:
             return
         speed = self._speed(step, batch_size)

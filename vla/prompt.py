@@ -69,7 +69,7 @@ class Prompter:
 
     @cached_property
     def actions(self) -> ActionTokenizer:
-        """Turns normalised actions into action tokens and back."""
+        """Turn normalised actions into action tokens and back."""
         return action_tokenizer(self.tokenizer)
 
     @property
@@ -88,7 +88,7 @@ class Prompter:
         return tuple(self._encode("\n") + self._encode(f"{START}assistant\n"))
 
     def prompt(self, instruction: str, motion: bool) -> Prompt:
-        """Writes what precedes the answer.
+        """Write what precedes the answer.
 
         Args:
             instruction: The task in words.
@@ -109,7 +109,7 @@ class Prompter:
         return prompt
 
     def sequence(self, instruction: str, motion: str | None, action_ids: Sequence[int] | None) -> TokenSequence:
-        """Writes a training sequence.
+        """Write a training sequence.
 
         Args:
             instruction: The task in words.
@@ -133,7 +133,7 @@ class Prompter:
         return TokenSequence(np.array(ids, dtype=np.int64), np.array(kinds, dtype=np.int8), observation)
 
     def conversation(self, turns: Sequence[tuple[str, str]], image: bool, longest: int) -> TokenSequence:
-        """Writes a conversation about an image, or about nothing; loss falls on what the assistant says.
+        """Write a conversation about an image, or about nothing; loss falls on what the assistant says.
 
         Args:
             turns: (question, answer) pairs; the image belongs to the first question.
@@ -165,7 +165,7 @@ class Prompter:
         return tuple(self._encode(sentence))
 
     def _encode(self, text: str) -> list[int]:
-        """Encodes a piece; pieces recur by the million while there are few different ones."""
+        """Encode a piece; pieces recur by the million while there are few different ones."""
         if text not in self._pieces:
             if len(self._pieces) > 100_000:
                 self._pieces.clear()
@@ -189,7 +189,7 @@ _LONGEST_MOTION = 48
 
 @lru_cache(maxsize=4096)
 def canonical_instruction(instruction: str) -> str:
-    """Lower-cases an instruction and strips a final full stop, as OpenVLA does.
+    """Lower-case an instruction and strip a final full stop, as OpenVLA does.
 
     Raises:
         PromptError: Nothing is left.

@@ -29,7 +29,7 @@ class RunState:
         self._told = told
 
     def claim(self, accelerator: Accelerator) -> None:
-        """Takes the folder for this run, or finds that it is this run's already.
+        """Take the folder for this run, or find that it is this run's already.
 
         Raises:
             TrainingError: It holds a run of another configuration; the message names the fields.
@@ -53,7 +53,7 @@ class RunState:
         accelerator.wait_for_everyone()
 
     def save(self, accelerator: Accelerator, loader: MixtureLoader[Any], done: int) -> None:
-        """Saves the state after `done` steps; the one before it stays until this one is complete."""
+        """Save the state after `done` steps; the one before it stays until this one is complete."""
         partial = self._folder / f"{_STATE}.partial"
         if accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
@@ -66,7 +66,7 @@ class RunState:
         accelerator.wait_for_everyone()
 
     def restore(self, accelerator: Accelerator, loader: MixtureLoader[Any]) -> int:
-        """Loads the last saved state, if there is one, and forgets metrics of later steps.
+        """Load the last saved state, if there is one, and forget metrics of later steps.
 
         Returns:
             Steps done.

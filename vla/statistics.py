@@ -55,7 +55,7 @@ class ActionStatistics:
     num_trajectories: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses vectors that are not seven finite numbers."""
+        """Refuse vectors that are not seven finite numbers."""
         for name in _VECTORS:
             vector = getattr(self, name)
             if len(vector) != len(DIMENSIONS) or not np.isfinite(vector).all():
@@ -81,17 +81,17 @@ class ActionSamples:
     episodes: list[NDArray[np.floating]] = field(default_factory=list)
 
     def add(self, actions: ArrayLike, episode: str = "") -> None:
-        """Adds one episode's actions `[T, 7]`; `episode` names it in error messages."""
+        """Add one episode's actions `[T, 7]`; `episode` names it in error messages."""
         array = np.asarray(actions)
         check_actions(array, self.dataset, episode or f"number {len(self.episodes)}")
         self.episodes.append(array.astype(array.dtype if array.dtype.kind == "f" else np.float64))
 
     def merge(self, other: "ActionSamples") -> "ActionSamples":
-        """Joins two shards of one data set."""
+        """Join two shards of one data set."""
         return ActionSamples(self.dataset, self.episodes + other.episodes)
 
     def statistics(self) -> ActionStatistics:
-        """Computes the statistics of everything added.
+        """Compute the statistics of everything added.
 
         Raises:
             ActionDataError: Nothing was added.
@@ -114,7 +114,7 @@ class ActionSamples:
 
 
 def statistics_of(dataset: str, episodes: Iterable[ArrayLike]) -> ActionStatistics:
-    """Computes the statistics of a data set given as `[T, 7]` arrays, one an episode."""
+    """Compute the statistics of a data set given as `[T, 7]` arrays, one an episode."""
     samples = ActionSamples(dataset)
     for actions in episodes:
         samples.add(actions)
@@ -122,7 +122,7 @@ def statistics_of(dataset: str, episodes: Iterable[ArrayLike]) -> ActionStatisti
 
 
 def check_actions(actions: ArrayLike, dataset: str, episode: str = "") -> NDArray[np.float64]:
-    """Returns actions as float64 `[T, 7]`, or says what is wrong with them.
+    """Return actions as float64 `[T, 7]`, or say what is wrong with them.
 
     Raises:
         ActionDataError: Wrong shape, no step, NaN or infinity, or a gripper level outside [0, 1].
@@ -152,7 +152,7 @@ def check_actions(actions: ArrayLike, dataset: str, episode: str = "") -> NDArra
 
 
 def read_statistics(path: Path) -> dict[str, ActionStatistics]:
-    """Reads a `dataset_statistics.json` in OpenVLA's layout: `{name: {"action": {...}, "num_transitions": ...}}`.
+    """Read a `dataset_statistics.json` in OpenVLA's layout: `{name: {"action": {...}, "num_transitions": ...}}`.
 
     Raises:
         ActionDataError: A data set lacks its action statistics or one of their vectors.
@@ -161,12 +161,12 @@ def read_statistics(path: Path) -> dict[str, ActionStatistics]:
 
 
 def write_statistics(path: Path, statistics: Iterable[ActionStatistics]) -> None:
-    """Writes OpenVLA's `dataset_statistics.json` layout."""
+    """Write OpenVLA's `dataset_statistics.json` layout."""
     path.write_text(json.dumps({one.dataset: statistics_to_json(one) for one in statistics}, indent=2) + "\n")
 
 
 def statistics_from_json(dataset: str, entry: Mapping[str, Any]) -> ActionStatistics:
-    """Reads one data set's entry of `dataset_statistics.json`; a missing mask spares the gripper."""
+    """Read one data set's entry of `dataset_statistics.json`; a missing mask spares the gripper."""
     action = entry.get("action", {})
     missing = [name for name in _VECTORS if name not in action]
     if missing:
@@ -184,7 +184,7 @@ def statistics_from_json(dataset: str, entry: Mapping[str, Any]) -> ActionStatis
 
 
 def statistics_to_json(statistics: ActionStatistics) -> dict[str, Any]:
-    """Writes one data set's entry of `dataset_statistics.json`."""
+    """Write one data set's entry of `dataset_statistics.json`."""
     vectors = {name: list(getattr(statistics, name)) for name in (*_VECTORS, "mask")}
     return {
         "action": vectors,

@@ -23,7 +23,7 @@ _WORDS = (
 
 
 def make_tokenizer(source: str, instructions: Iterable[str] = ()) -> Tokenizer:
-    """Loads or trains a tokenizer and appends the action tokens.
+    """Load or train a tokenizer and append the action tokens.
 
     Args:
         source: Hub id, folder with a `tokenizer.json`, `package:<distribution>`, or `small:<size>`: a byte-level BPE
@@ -46,7 +46,7 @@ def make_tokenizer(source: str, instructions: Iterable[str] = ()) -> Tokenizer:
 
 
 def action_tokenizer(tokenizer: Tokenizer, where: str = "The tokenizer") -> ActionTokenizer:
-    """Finds the 256 action tokens.
+    """Find the 256 action tokens.
 
     Args:
         tokenizer: That should hold them.
@@ -71,7 +71,7 @@ def action_tokenizer(tokenizer: Tokenizer, where: str = "The tokenizer") -> Acti
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """Reads `tokenizer.json` of a folder.
+    """Read `tokenizer.json` of a folder.
 
     Raises:
         TokenizerError: There is none, or it is damaged.
@@ -86,13 +86,13 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Writes a tokenizer so that `transformers.AutoTokenizer` reads it too."""
+    """Write a tokenizer so that `transformers.AutoTokenizer` reads it too."""
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=STOP, pad_token=END_OF_TEXT)
     fast.save_pretrained(folder)
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Encodes text, turn tokens included, without adding any."""
+    """Encode text, turn tokens included, without adding any."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     return ids
 
@@ -115,7 +115,7 @@ def _load(source: str) -> Tokenizer:
 
 
 def _train_small(size: int, instructions: Iterable[str]) -> Tokenizer:
-    """Trains a byte-level BPE; any text stays encodable, and the same texts give the same tokens."""
+    """Train a byte-level BPE; any text stays encodable, and the same texts give the same tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -54,13 +54,13 @@ class Run:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs `vla-train train`."""
+    """Run `vla-train train`."""
     train(tyro.cli(TrainConfig, args=arguments, prog="vla-train train"))
     return 0
 
 
 def train(config: TrainConfig) -> None:
-    """Trains until the last step, from where the run in its folder stands.
+    """Train until the last step, from where the run in its folder stands.
 
     Raises:
         TrainingError: The folder holds another run, or a loss is not finite.
@@ -72,13 +72,13 @@ def train(config: TrainConfig) -> None:
 
 
 def make_accelerator(device: str) -> Accelerator:
-    """Makes the device handling: bfloat16 on a GPU, float32 on a CPU."""
+    """Make the device handling: bfloat16 on a GPU, float32 on a CPU."""
     on_gpu = device != "cpu" and torch.cuda.is_available()
     return Accelerator(mixed_precision="bf16" if on_gpu else "no", cpu=not on_gpu)
 
 
 def optimize(run: Run, config: LoopConfig, accelerator: Accelerator, state: RunState) -> None:
-    """Runs the optimizer steps that are left; parameters that ask for no gradient stay as they are."""
+    """Run the optimizer steps that are left; parameters that ask for no gradient stay as they are."""
     model, optimizer = run.checkpoint.model, make_optimizer(run.checkpoint.model, config.optim)
     model.train()
     if config.gradient_checkpointing:
@@ -101,7 +101,7 @@ def optimize(run: Run, config: LoopConfig, accelerator: Accelerator, state: RunS
 
 
 def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
-    """Reads the data, builds the model and puts both together."""
+    """Read the data, build the model and put both together."""
     sources = read_sources(config)
     checkpoint = initial_checkpoint(
         config.init, config.model, instructions_of(sources), config.stage, config.says_motion, config.loop.seed
@@ -140,7 +140,7 @@ def _accumulation(config: OptimConfig, accelerator: Accelerator) -> int:
 def _step(
     model: nn.Module, optimizer: Optimizer, micro: Sequence[Placed], clip: float, accelerator: Accelerator
 ) -> Metrics:
-    """Runs one optimizer step; the loss is the mean over all tokens of all processes."""
+    """Run one optimizer step; the loss is the mean over all tokens of all processes."""
     counted = torch.stack([(placed.batch.kinds > 0).sum() for placed in micro]).sum()
     tokens = accelerator.reduce(counted, reduction="sum")
     sums = []
@@ -180,7 +180,7 @@ def _check_finite(part: LossSums, placed: Placed) -> None:
 
 
 def _marked(micro: Sequence[Placed]) -> Iterator[tuple[Placed, bool]]:
-    """Yields micro batches, the last one marked: gradients are exchanged with it."""
+    """Yield micro batches, the last one marked: gradients are exchanged with it."""
     for index, placed in enumerate(micro):
         yield placed, index == len(micro) - 1
 

@@ -68,7 +68,7 @@ class LoopConfig:
     report: Literal["none", "wandb", "trackio"] = "none"
 
     def __post_init__(self) -> None:
-        """Refuses a run of nothing."""
+        """Refuse a run of nothing."""
         if min(self.steps, self.save_every, self.log_every, self.optim.batch_size, self.optim.micro_batch) < 1:
             raise TrainingError("Steps, batch sizes, --save-every and --log-every must be at least 1.")
 
@@ -136,7 +136,7 @@ class TrainConfig:
     shift: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses combinations that mean nothing."""
+        """Refuse combinations that mean nothing."""
         if not self.data:
             raise TrainingError("--data names no dataset folder.")
         if self.weights and len(self.weights) != len(self.data):
@@ -157,7 +157,7 @@ MAY_CHANGE = {"workers", "save_every", "log_every", "report", "device", "cache",
 
 
 def recorded(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any configuration dataclass with a loop
-    """Returns a configuration as plain JSON data, the loop's options beside the others."""
+    """Return a configuration as plain JSON data, the loop's options beside the others."""
     fields = asdict(config)
     return {name: _plain(value) for name, value in {**fields.pop("loop"), **fields}.items()}
 

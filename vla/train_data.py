@@ -15,7 +15,7 @@ from vla.train_config import MotionLabels, TrainConfig
 
 
 def read_sources(config: TrainConfig) -> tuple[Source, ...]:
-    """Reads every episode of every dataset (places, not pixels) and computes the action statistics.
+    """Read every episode of every dataset (places, not pixels) and compute the action statistics.
 
     Raises:
         DataError: A dataset cannot be read.
@@ -36,7 +36,7 @@ def read_sources(config: TrainConfig) -> tuple[Source, ...]:
 
 
 def with_cameras(sources: Sequence[Source], views: int, cameras: tuple[str, ...]) -> tuple[Source, ...]:
-    """Returns the sources with the cameras that the model's views stand for; by default each dataset's first ones."""
+    """Return the sources with the cameras that the model's views stand for; by default each dataset's first ones."""
     seen = []
     for source in sources:
         names = cameras or tuple(source.episodes[0].cameras)[:views]
@@ -50,7 +50,7 @@ def with_cameras(sources: Sequence[Source], views: int, cameras: tuple[str, ...]
 
 
 def make_mixture(config: TrainConfig, model: ModelConfig, sources: Sequence[Source]) -> Mixture:
-    """Makes the endless sequence of samples that the run sees."""
+    """Make the endless sequence of samples that the run sees."""
     options = MixtureConfig(seed=config.loop.seed, image_size=model.image_size, chunk=model.chunk)
     _check_state(model, sources)
     if config.shift:
@@ -59,19 +59,19 @@ def make_mixture(config: TrainConfig, model: ModelConfig, sources: Sequence[Sour
 
 
 def labeller_of(motion: MotionLabels) -> Labeller | None:
-    """Returns the labeller of that name."""
+    """Return the labeller of that name."""
     if motion == "none":
         return None
     return AdaptiveLabeller() if motion == "adaptive" else RawLabeller()
 
 
 def statistics_by_name(sources: Sequence[Source]) -> Mapping[str, ActionStatistics]:
-    """Returns the action statistics of every source by its name."""
+    """Return the action statistics of every source by its name."""
     return {source.name: source.statistics for source in sources}
 
 
 def instructions_of(sources: Sequence[Source]) -> list[str]:
-    """Returns every instruction once, sorted."""
+    """Return every instruction once, sorted."""
     return sorted({episode.instruction for source in sources for episode in source.episodes})
 
 
@@ -85,7 +85,7 @@ class ShiftedMixture(Mixture):
         self._pixels = pixels
 
     def __getitem__(self, position: int) -> Sample:
-        """Reads a sample; its shift is a function of seed and position."""
+        """Read a sample; its shift is a function of seed and position."""
         sample = super().__getitem__(position)
         generator = np.random.default_rng([self.config.seed, position, self._pixels])
         images = tuple(
@@ -95,7 +95,7 @@ class ShiftedMixture(Mixture):
 
 
 def _shifted(image: NDArray[np.uint8], offset: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Shifts `[H, W, 3]` by `(dy, dx)` pixels, repeating the edge."""
+    """Shift `[H, W, 3]` by `(dy, dx)` pixels, repeating the edge."""
     height, width = image.shape[:2]
     rows = np.clip(np.arange(height) + offset[0], 0, height - 1)
     columns = np.clip(np.arange(width) + offset[1], 0, width - 1)

@@ -87,7 +87,7 @@ class ConversationSamples:
         self.fingerprint = hashlib.sha256(repr((seed, names)).encode()).hexdigest()[:16]
 
     def __getitem__(self, position: int) -> Conversation:
-        """Returns the conversation at a position of the endless sequence."""
+        """Return the conversation at a position of the endless sequence."""
         epoch, within = divmod(position, len(self._conversations))
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._conversations))
         return self._conversations[int(order[within])]
@@ -101,7 +101,7 @@ class CollateConversations:
     longest: int
 
     def __call__(self, conversations: Sequence[Conversation]) -> Placed:
-        """Returns the batch and the names of its rows."""
+        """Return the batch and the names of its rows."""
         config = self.prompter.config
         sequences = [self._sequence(conversation) for conversation in conversations]
         seen = [load_image(one.image, config.image_size) for one in conversations if one.image is not None]
@@ -118,13 +118,13 @@ class CollateConversations:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs `vla-train vlm`."""
+    """Run `vla-train vlm`."""
     train_vlm(tyro.cli(VlmConfig, args=arguments, prog="vla-train vlm"))
     return 0
 
 
 def train_vlm(config: VlmConfig) -> None:
-    """Trains until the last step, from where the run in its folder stands."""
+    """Train until the last step, from where the run in its folder stands."""
     accelerator = make_accelerator(config.loop.device)
     state = RunState(config.loop.out, recorded(config))
     state.claim(accelerator)
@@ -146,7 +146,7 @@ def train_vlm(config: VlmConfig) -> None:
 
 
 def read_conversations(path: Path, images: Path) -> list[Conversation]:
-    """Reads a file in LLaVA's format.
+    """Read a file in LLaVA's format.
 
     Raises:
         TrainingError: Not JSON, no entry, or an entry of another layout (named).
@@ -161,7 +161,7 @@ def read_conversations(path: Path, images: Path) -> list[Conversation]:
 
 
 def load_image(path: Path, size: int) -> NDArray[np.uint8]:
-    """Reads an image file as `[size, size, 3]` uint8 RGB.
+    """Read an image file as `[size, size, 3]` uint8 RGB.
 
     Raises:
         ImageError: The file is missing or no image.

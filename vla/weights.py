@@ -36,7 +36,7 @@ _POSITIONS = {
 
 
 def load_pretrained(model: MotionVLA) -> None:
-    """Loads every tower and the language model from the sources in the model's configuration; "" leaves random weights.
+    """Load every tower and the language model from the sources in the model's configuration; "" leaves random weights.
 
     Raises:
         WeightsError: A source cannot be reached, or its tensors do not fit.
@@ -49,7 +49,7 @@ def load_pretrained(model: MotionVLA) -> None:
 
 
 def load_tower(model: MotionVLA, config: TowerConfig) -> None:
-    """Loads one tower from its source; "" leaves random weights."""
+    """Load one tower from its source; "" leaves random weights."""
     if config.source:
         network = model.towers[config.name].network
         state = fit_tower(tower_state(config), config, model.config.image_size)
@@ -57,7 +57,7 @@ def load_tower(model: MotionVLA, config: TowerConfig) -> None:
 
 
 def tower_state(config: TowerConfig) -> State:
-    """Reads a published tower's tensors, with the names of `transformers` and at its own image size."""
+    """Read a published tower's tensors, with the names of `transformers` and at its own image size."""
     if config.source.startswith("package:"):
         return dinov2_from_onnx(package_file(config.source), config.layers)
     network = _from_hub(lambda: _TOWER_CLASSES[config.kind].from_pretrained(config.source), config.source)
@@ -65,7 +65,7 @@ def tower_state(config: TowerConfig) -> State:
 
 
 def language_state(config: LanguageConfig) -> State:
-    """Reads a published language model's tensors, in float32."""
+    """Read a published language model's tensors, in float32."""
     if config.source.startswith("package:"):
         path = package_file(config.source)
         where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
@@ -76,7 +76,7 @@ def language_state(config: LanguageConfig) -> State:
 
 
 def fit_tower(state: Mapping[str, Tensor], config: TowerConfig, image_size: int) -> State:
-    """Leaves out what our tower does not run, and resamples position embeddings to another grid.
+    """Leave out what our tower does not run, and resample position embeddings to another grid.
 
     Bicubic with antialiasing, as timm does when Prismatic builds its towers at 224 px.
     """
@@ -92,7 +92,7 @@ def fit_tower(state: Mapping[str, Tensor], config: TowerConfig, image_size: int)
 
 
 def load_language(model: MotionVLA, state: Mapping[str, Tensor], where: str) -> None:
-    """Loads a language model's tensors; token rows that the source lacks (action tokens) keep their random values."""
+    """Load a language model's tensors; token rows that the source lacks (action tokens) keep their random values."""
     own = model.language.state_dict()
     grown = dict(state)
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
@@ -104,7 +104,7 @@ def load_language(model: MotionVLA, state: Mapping[str, Tensor], where: str) -> 
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], what: str, spared: tuple[str, ...] = ()) -> None:
-    """Loads tensors, or says which are missing, unexpected or of another shape.
+    """Load tensors, or say which are missing, unexpected or of another shape.
 
     Args:
         module: To load into.
@@ -132,7 +132,7 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], what: str, spar
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Hashes named tensors, order aside, to 64 hex digits of SHA-256; float32 values, so storage precision shows."""
+    """Hash named tensors, order aside, to 64 hex digits of SHA-256; float32 values, so storage precision shows."""
     total = hashlib.sha256()
     for name, value in sorted(tensors, key=lambda item: item[0]):
         total.update(f"{name} {tuple(value.shape)}".encode())
@@ -153,7 +153,7 @@ def _from_hub(load: Callable[[], PreTrainedModel], source: str) -> PreTrainedMod
 
 
 def _resampled(positions: Tensor, prefix: int, side: int) -> Tensor:
-    """Resamples position embeddings `[N, D]` or `[1, prefix + N, D]` to a grid of `side` by `side`."""
+    """Resample position embeddings `[N, D]` or `[1, prefix + N, D]` to a grid of `side` by `side`."""
     table = positions if positions.ndim == 3 else positions[None]
     kept, grid = table[:, :prefix], table[:, prefix:]
     old = round(grid.shape[1] ** 0.5)

@@ -15,7 +15,7 @@ INSTRUCTIONS = ("Pick up the black bowl.", "open the top drawer of the cabinet",
 
 
 def nano(seed=0, sharpness=1.0, **changes):
-    """Returns (model, prompter); `sharpness` scales the language model's matrices so that answers differ by image."""
+    """Return (model, prompter); `sharpness` scales the language model's matrices so that answers differ by image."""
     config = replace(preset("nano"), **changes)
     tokenizer = make_tokenizer(config.language.tokenizer, INSTRUCTIONS)
     torch.manual_seed(seed)
@@ -28,12 +28,12 @@ def nano(seed=0, sharpness=1.0, **changes):
 
 
 def nano_decoder(model, prompter, **options):
-    """Returns a decoder of motion (if the model says it) and actions."""
+    """Return a decoder of motion (if the model says it) and actions."""
     return Decoder(model, prompter, grammar(prompter, prompter.config.motion, action=True), **options)
 
 
 def random_images(model, rows, seed=0):
-    """Returns `[B, C, H, W, 3]` uint8."""
+    """Return `[B, C, H, W, 3]` uint8."""
     size, cameras = model.config.image_size, len(model.config.cameras)
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (rows, cameras, size, size, 3), dtype=torch.uint8, generator=generator)

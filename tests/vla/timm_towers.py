@@ -50,7 +50,7 @@ class _EmptyTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 @cache
 def load_timm():
-    """Returns timm, or skips the test."""
+    """Return timm, or skip the test."""
     if importlib.util.find_spec("timm") is None:
         pytest.skip("needs timm: pip install --no-deps timm")
     finder = _EmptyTorchvision()
@@ -66,7 +66,7 @@ def load_timm():
 
 
 def dino(registers):
-    """Returns a small DINOv2 as timm builds it, random everywhere."""
+    """Return a small DINOv2 as timm builds it, random everywhere."""
     timm = load_timm()
     network = timm.models.vision_transformer.VisionTransformer(
         img_size=56,
@@ -83,7 +83,7 @@ def dino(registers):
 
 
 def siglip():
-    """Returns a small SigLIP as timm builds it, random everywhere."""
+    """Return a small SigLIP as timm builds it, random everywhere."""
     timm = load_timm()
     network = timm.models.vision_transformer.VisionTransformer(
         img_size=56,

@@ -68,7 +68,7 @@ class Card:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs `vla-train stats`; returns the exit code."""
+    """Run `vla-train stats` and return the exit code."""
     config = tyro.cli(StatsConfig, args=arguments, prog="vla-train stats")
     bad: list[DataError] = []
     card = make_card(config.directory, config.read, on_bad=bad.append if config.skip_bad else fail)
@@ -84,7 +84,7 @@ def make_card(
     labeller: Labeller | None = None,
     on_bad: OnBad = fail,
 ) -> Card:
-    """Reads a whole dataset, decodes the first image of every camera of every episode, and labels every step.
+    """Read a whole dataset, decode the first image of every camera of every episode, and label every step.
 
     Raises:
         DataError: Nothing in it can be read, or what `on_bad` raises for one episode.
@@ -124,7 +124,7 @@ def make_card(
 
 
 def card_text(card: Card, top: int = 20) -> str:
-    """Writes a card as plain text; of labels and instructions the `top` most frequent."""
+    """Write a card as plain text; of labels and instructions the `top` most frequent."""
     lengths = np.array(card.lengths)
     hertz = f"{card.control_hz:g} Hz" if card.control_hz else "not known"
     cameras = ", ".join(f"{name} {height}x{width}" for name, (height, width) in card.cameras.items()) or "none"

@@ -42,7 +42,7 @@ class ArrayFrames:
 
 
 def read_demos(directory: Path, view: str | None = None, on_bad: OnBad = fail) -> Iterator[Episode]:
-    """Yields the episodes of a demonstration folder.
+    """Yield the episodes of a demonstration folder.
 
     Args:
         directory: The folder.

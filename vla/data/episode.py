@@ -45,16 +45,16 @@ class Episode:
         return len(self) if self.usable is None else len(self.usable)
 
     def start(self, index: int) -> int:
-        """The `index`-th step at which a sample may start."""
+        """Return the `index`-th step at which a sample may start."""
         return index if self.usable is None else int(self.usable[index])
 
     def __len__(self) -> int:
-        """Steps."""
+        """Return the number of steps."""
         return len(self.actions)
 
 
 def checked(episode: Episode) -> Episode:
-    """Returns the episode if it can be trained on.
+    """Return the episode if it can be trained on.
 
     Raises:
         DataError: No step; actions of another shape than `[T, 7]`, not finite, or with a gripper level outside [0, 1];

@@ -46,5 +46,5 @@ OnBad = Callable[[DataError], None]
 
 
 def fail(error: DataError) -> None:
-    """Stops at the first bad episode."""
+    """Stop at the first bad episode."""
     raise error

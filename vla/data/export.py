@@ -11,7 +11,7 @@ from vla.data.lerobot_writer import LeRobotWriter
 
 
 def export(demonstrations: Path, target: Path) -> None:
-    """Writes a demonstration folder as a LeRobot dataset.
+    """Write a demonstration folder as a LeRobot dataset.
 
     Cameras are written where every step was drawn; a folder with every k-th image keeps them to itself, and its dataset
     has states, actions and intents. Extra columns: `initial_state`, `seed`, and `imitate`, which is 0 where the arm was

@@ -159,7 +159,7 @@ class ArrayFrames:
 
 
 def decode(encoded: bytes, where: Where, step: int) -> Image:
-    """Decodes a JPEG or PNG (or whatever Pillow knows) to RGB.
+    """Decode a JPEG or PNG (or whatever Pillow knows) to RGB.
 
     Raises:
         DataError: The bytes are no image, or the image is cut short.
@@ -172,7 +172,7 @@ def decode(encoded: bytes, where: Where, step: int) -> Image:
 
 
 def resize(image: Image, size: int) -> Image:
-    """Resizes to `[size, size, 3]` with Pillow's Lanczos filter; an image of that size is returned as it is."""
+    """Resize to `[size, size, 3]` with Pillow's Lanczos filter; an image of that size is returned as it is."""
     if image.shape[:2] == (size, size):
         return image
     return np.asarray(Pillow.fromarray(image).resize((size, size), Pillow.Resampling.LANCZOS))
@@ -180,7 +180,7 @@ def resize(image: Image, size: int) -> Image:
 
 @contextmanager
 def _reading(where: Where, step: int) -> Iterator[None]:
-    """Says where a file failed that was fine when the dataset was opened."""
+    """Say where a file failed that was fine when the dataset was opened."""
     try:
         yield
     except (OSError, KeyError, IndexError, pa.ArrowException, av.FFmpegError) as error:
@@ -189,13 +189,13 @@ def _reading(where: Where, step: int) -> Iterator[None]:
 
 @lru_cache(maxsize=_OPEN_FILES)
 def _hdf5(path: Path, process: int) -> h5py.File:
-    """Opens a file once per process; a forked process must not use its parent's."""
+    """Open a file once per process; a forked process must not use its parent's."""
     return h5py.File(path, "r")
 
 
 @lru_cache(maxsize=_OPEN_FILES)
 def _parquet(path: Path) -> pyarrow.parquet.ParquetFile:
-    """Opens a file once per process; its footer is dear to parse."""
+    """Open a file once per process; its footer is dear to parse."""
     return pyarrow.parquet.ParquetFile(path, memory_map=True)
 
 
@@ -209,6 +209,6 @@ def _row_group_starts(path: Path) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=_CACHED_ROW_GROUPS)
 def _row_group(path: Path, group: int, column: str) -> pa.Array:
-    """The encoded images of a row group."""
+    """Return the encoded images of a row group."""
     table = _parquet(path).read_row_group(group, columns=[f"{column}.bytes"], use_threads=False)
     return table.column(column).combine_chunks().field("bytes")

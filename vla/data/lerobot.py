@@ -56,7 +56,7 @@ class _Dataset:
 
 
 def read_lerobot(directory: Path, layout: Layout | None = None, on_bad: OnBad = fail) -> Iterator[Episode]:
-    """Yields the episodes in the order of their index within each data file.
+    """Yield the episodes in the order of their index within each data file.
 
     Args:
         directory: The folder that holds `meta/info.json`.
@@ -109,7 +109,7 @@ def _open(root: Path, layout: Layout | None) -> tuple[_Dataset, list[_Entry]]:
 
 
 def _declared_layout(root: Path, features: Mapping[str, Mapping[str, Any]]) -> Layout:
-    """Returns our own layout if the action's names say so."""
+    """Return our own layout if the action's names say so."""
     names = features.get("action", {}).get("names")
     if isinstance(names, list) and tuple(names) == ACTION_NAMES:
         return layout_named("standard", root)
@@ -117,13 +117,13 @@ def _declared_layout(root: Path, features: Mapping[str, Mapping[str, Any]]) -> L
 
 
 def _column_of(name: str, features: Mapping[str, Any]) -> str:
-    """Returns the column that holds a feature of a layout, or ""."""
+    """Return the column that holds a feature of a layout, or ""."""
     candidates = (*_ALIASES.get(name, ()), name.replace("/", "."))
     return next((candidate for candidate in candidates if candidate in features), "")
 
 
 def _version_2(root: Path, info: Mapping[str, Any], cameras: Mapping[str, str]) -> tuple[dict[int, str], list[_Entry]]:
-    """Reads the lists of versions 2.0 and 2.1: JSON lines."""
+    """Read the lists of versions 2.0 and 2.1: JSON lines."""
     tasks = {int(line["task_index"]): str(line["task"]) for line in _json_lines(root / "meta/tasks.jsonl")}
     entries = []
     for line in _json_lines(root / "meta/episodes.jsonl"):
@@ -140,7 +140,7 @@ def _version_2(root: Path, info: Mapping[str, Any], cameras: Mapping[str, str]) 
 
 
 def _version_3(root: Path, info: Mapping[str, Any], cameras: Mapping[str, str]) -> tuple[dict[int, str], list[_Entry]]:
-    """Reads the lists of version 3.0: parquet; the tasks' index is the text, under either name pandas gives it."""
+    """Read the lists of version 3.0: parquet; the tasks' index is the text, under either name pandas gives it."""
     listed = _read_table(root / "meta/tasks.parquet").to_pydict()
     texts = next(values for name, values in listed.items() if name != "task_index")
     tasks = dict(zip(listed["task_index"], texts, strict=True))
@@ -166,7 +166,7 @@ def _file_numbers(row: Mapping[str, Any], kind: str) -> dict[str, int]:
 
 
 def _table(path: Path, dataset: _Dataset) -> pa.Table:
-    """Reads the columns of a data file that are not images."""
+    """Read the columns of a data file that are not images."""
     if not path.is_file():
         raise DataError(Where(path), "is missing; meta/ lists episodes in it. Fetch it.")
     images = [key for key, dtype in dataset.cameras.items() if dtype == "image"]

@@ -51,7 +51,7 @@ class LeRobotWriter:
         encoding: Literal["png", "jpeg"] = "png",
         file_mb: int = 100,
     ) -> None:
-        """Begins a dataset.
+        """Begin a dataset.
 
         Args:
             root: Its folder, which must be missing or empty.
@@ -87,7 +87,7 @@ class LeRobotWriter:
             self._writer.close()
 
     def add(self, episode: Episode, columns: Mapping[str, NDArray[Any]] | None = None) -> None:
-        """Writes one episode.
+        """Write one episode.
 
         Args:
             episode: Its actions, state, images, instruction and intents.
@@ -116,7 +116,7 @@ class LeRobotWriter:
         self._write(arrays, images, episode)
 
     def close(self) -> None:
-        """Writes the metadata; the dataset is complete after this.
+        """Write the metadata; the dataset is complete after this.
 
         Raises:
             DataError: There is no episode.
@@ -191,7 +191,7 @@ class LeRobotWriter:
         return self._root / _DATA.format(chunk_index=chunk, file_index=file)
 
     def _encoded(self, pixels: list[Image]) -> pa.Array:
-        """The images as Hugging Face `datasets` stores them."""
+        """Return the images as Hugging Face `datasets` stores them."""
         entries = []
         for step, image in enumerate(pixels):
             buffer = BytesIO()
@@ -203,7 +203,7 @@ class LeRobotWriter:
 def _features(
     arrays: Mapping[str, NDArray[Any]], images: Mapping[str, list[Image]], episode: Episode
 ) -> dict[str, dict[str, Any]]:
-    """The entries of `info.json` that say what each column is."""
+    """Return the entries of `info.json` that say what each column is."""
     features: dict[str, dict[str, Any]] = {
         name: {"dtype": "image", "shape": list(pixels[0].shape), "names": ["height", "width", "channels"]}
         for name, pixels in images.items()

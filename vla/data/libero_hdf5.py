@@ -29,7 +29,7 @@ _SCENE = re.compile(r"^[A-Z_]+_SCENE\d+_")
 
 
 def read_libero_hdf5(directory: Path, keep_noops: bool = False, on_bad: OnBad = fail) -> Iterator[Episode]:
-    """Yields the demonstrations of every `*.hdf5` file, in the order of file names and demo numbers.
+    """Yield the demonstrations of every `*.hdf5` file, in the order of file names and demo numbers.
 
     Args:
         directory: A folder of task files, such as `libero_spatial/`.
@@ -59,7 +59,7 @@ def read_libero_hdf5(directory: Path, keep_noops: bool = False, on_bad: OnBad = 
 
 
 def moving_steps(actions: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Returns the steps that move the arm, or command the gripper otherwise than the step kept before them.
+    """Return the steps that move the arm, or command the gripper otherwise than the step kept before them.
 
     The others are no-ops: six deltas with a norm below 1e-4, and the same gripper command (of the first step only the
     norm is asked).
@@ -106,7 +106,7 @@ def _member(group: h5py.Group, key: str, where: Where) -> Any:  # noqa: ANN401  
 
 
 def _instruction(attributes: h5py.AttributeManager, path: Path) -> str:
-    """The task in words: from LIBERO's own attribute, else from the file's name as OpenVLA's converter takes it."""
+    """Return the task in words: from LIBERO's own attribute, else from the file's name as OpenVLA's converter does."""
     if "problem_info" in attributes:
         text = json.loads(attributes["problem_info"])["language_instruction"]
         return "".join(text).strip('"')

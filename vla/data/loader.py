@@ -37,7 +37,7 @@ class MixtureLoader(Generic[Batch]):
         workers: int = 0,
         samples: int | None = None,
     ) -> None:
-        """Prepares a loader.
+        """Prepare a loader.
 
         Args:
             mixture: What to draw from.
@@ -53,7 +53,7 @@ class MixtureLoader(Generic[Batch]):
         self._taken = 0
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields the batches after those handed out so far."""
+        """Yield the batches after those handed out so far."""
         from torch.utils.data import DataLoader
 
         loader = DataLoader(
@@ -68,11 +68,11 @@ class MixtureLoader(Generic[Batch]):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns how far the batches handed out reach, over all ranks; those read ahead do not count."""
+        """Return how far the batches handed out reach, over all ranks; those read ahead do not count."""
         return {"samples": self._taken, "mixture": self._mixture.fingerprint}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues after the last batch of `state`; another number of ranks or batch size is fine.
+        """Continue after the last batch of `state`; another number of ranks or batch size is fine.
 
         Raises:
             ValueError: The state is of another mixture.

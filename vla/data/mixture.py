@@ -120,11 +120,11 @@ class Mixture:
         self._counts = _shares(weighted_steps, self.config.epoch)
 
     def __len__(self) -> int:
-        """Samples of an epoch."""
+        """Return the samples of an epoch."""
         return sum(self._counts)
 
     def __getitem__(self, position: int) -> Sample:
-        """Reads sample `position >= 0` of the endless sequence.
+        """Read sample `position >= 0` of the endless sequence.
 
         Raises:
             DataError: An image cannot be read.
@@ -147,7 +147,7 @@ class Mixture:
         )
 
     def place(self, position: int) -> Place:
-        """Says which step sample `position` is, without reading it."""
+        """Say which step sample `position` is, without reading it."""
         epoch, within = divmod(position, len(self))
         order = _order(self.config.seed, epoch, self._counts)
         source = int(order.sources[within])
@@ -194,7 +194,7 @@ def _order(seed: int, epoch: int, counts: tuple[int, ...]) -> _Order:
 
 @lru_cache(maxsize=_SHUFFLES)
 def _shuffled(seed: int, source: int, turn: int, steps: int) -> NDArray[np.int64]:
-    """The order in which a source shows its steps the `turn`-th time."""
+    """Return the order in which a source shows its steps the `turn`-th time."""
     return np.random.default_rng([seed, 1 + source, turn]).permutation(steps)
 
 
@@ -204,7 +204,7 @@ def _sentence(motion: Motion) -> str:
 
 
 def _shares(sources: Sequence[tuple[float, int]], epoch: int | None) -> tuple[int, ...]:
-    """Samples an epoch has of each (weight, steps): their product's share by largest remainders, at least 1."""
+    """Return an epoch's samples of each (weight, steps): their product's share by largest remainders, at least 1."""
     total = sum(steps for _, steps in sources) if epoch is None else epoch
     wanted = np.array([weight * steps for weight, steps in sources])
     exact = wanted / wanted.sum() * total

@@ -58,7 +58,7 @@ class Layout:
 
 
 def layout_named(name: str, asked_by: Path) -> Layout:
-    """Returns a layout by the dataset's name.
+    """Return a layout by the dataset's name.
 
     Raises:
         DataError: No such layout: what the action numbers of this dataset mean is unknown.
@@ -76,7 +76,7 @@ def layout_named(name: str, asked_by: Path) -> Layout:
 
 
 def gripper_from_relative(closing: Floats) -> Floats:
-    """Turns relative gripper commands `[T]`, +1 closes, -1 opens, 0 holds, into the level `[T]`, 1 = open.
+    """Turn relative gripper commands `[T]`, +1 closes, -1 opens, 0 holds, into the level `[T]`, 1 = open.
 
     Before the first command the gripper is taken to be in the other state (a first command is never redundant); with no
     command at all it is open. Commands below 0.1 count as 0.
@@ -89,7 +89,7 @@ def gripper_from_relative(closing: Floats) -> Floats:
 
 
 def gripper_settled(level: Floats) -> Floats:
-    """Replaces levels `[T]` between closed (< 0.05) and open (> 0.95) by the state that is reached after them.
+    """Replace levels `[T]` between closed (< 0.05) and open (> 0.95) by the state that is reached after them.
 
     Levels on which the episode ends keep the last value, as in the public transform.
     """
@@ -101,7 +101,7 @@ def gripper_settled(level: Floats) -> Floats:
 
 
 def euler_xyz_from_quat_xyzw(quat_xyzw: Floats) -> Floats:
-    """Turns unit quaternions `[T, 4]` into roll, pitch, yaw `[T, 3]` in radians, R = Rz(yaw) Ry(pitch) Rx(roll)."""
+    """Turn unit quaternions `[T, 4]` into roll, pitch, yaw `[T, 3]` in radians, R = Rz(yaw) Ry(pitch) Rx(roll)."""
     x, y, z, w = np.moveaxis(quat_xyzw.astype(np.float64), -1, 0)
     roll = np.arctan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y))
     pitch = np.arcsin(np.clip(2 * (w * y - z * x), -1, 1))

@@ -31,7 +31,7 @@ class ReadOptions:
 
 
 def dataset_format(directory: Path) -> str:
-    """Returns "demos", "lerobot", "libero_hdf5" or "rlds".
+    """Return "demos", "lerobot", "libero_hdf5" or "rlds".
 
     Raises:
         DataError: The folder is missing, or holds none of them.
@@ -54,7 +54,7 @@ def dataset_format(directory: Path) -> str:
 
 
 def read_episodes(directory: Path, options: ReadOptions | None = None, on_bad: OnBad = fail) -> Iterator[Episode]:
-    """Yields the episodes of a dataset of any format.
+    """Yield the episodes of a dataset of any format.
 
     Raises:
         DataError: The dataset as a whole cannot be read, or what `on_bad` raises for one episode.

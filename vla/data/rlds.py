@@ -41,7 +41,7 @@ class FeatureSpec:
 def read_rlds(
     directory: Path, split: str = "train", layout: Layout | None = None, on_bad: OnBad = fail
 ) -> Iterator[Episode]:
-    """Yields the episodes of one split, shard by shard, in the order of the files.
+    """Yield the episodes of one split, shard by shard, in the order of the files.
 
     Args:
         directory: A TFDS version folder (with `features.json`), or the folder above its only version.
@@ -66,7 +66,7 @@ def read_rlds(
 
 
 def version_folder(directory: Path) -> Path:
-    """Returns the folder that holds `features.json`: `directory` or its only version.
+    """Return the folder that holds `features.json`: `directory` or its only version.
 
     Raises:
         DataError: There is none, or more than one.
@@ -81,7 +81,7 @@ def version_folder(directory: Path) -> Path:
 
 
 def read_specs(path: Path) -> dict[str, FeatureSpec]:
-    """Reads `features.json`; returns feature name ("steps/observation/image") -> what it is."""
+    """Read `features.json` and return feature name ("steps/observation/image") -> what it is."""
     specs: dict[str, FeatureSpec] = {}
 
     def walk(node: dict[str, Any], name: str) -> None:
@@ -105,7 +105,7 @@ def read_specs(path: Path) -> dict[str, FeatureSpec]:
 
 
 def _shards(folder: Path, split: str, on_bad: OnBad) -> tuple[str, list[Path]]:
-    """Returns the dataset's name and the files of a split; missing ones are reported."""
+    """Return the dataset's name and the files of a split; missing ones are reported."""
     matches = [(path, match) for path in sorted(folder.iterdir()) if (match := _SHARD.match(path.name))]
     chosen = [(path, match) for path, match in matches if match["split"] == split]
     if not chosen:

@@ -42,7 +42,7 @@ class Feature:
 
 
 def read_records(path: Path, on_bad: OnBad = fail) -> Iterator[Record]:
-    """Yields the records of a TFRecord file, both checksums of each verified.
+    """Yield the records of a TFRecord file, both checksums of each verified.
 
     A record whose payload is damaged is reported and left out; after a damaged header or a cut file nothing can follow.
     """
@@ -72,7 +72,7 @@ _FETCH_AGAIN = "the file is damaged or cut short: fetch it again, or leave it ou
 
 
 def read_example(record: Record, where: Where) -> dict[str, Feature]:
-    """Reads a serialised `tf.train.Example`.
+    """Read a serialised `tf.train.Example`.
 
     Returns:
         Feature name -> feature; byte strings are given as places in the record's file.
@@ -97,7 +97,7 @@ def read_example(record: Record, where: Where) -> dict[str, Feature]:
 
 
 def _feature(data: bytes, start: int, end: int, offset: int) -> Feature:
-    """Reads the one list that a Feature message holds: bytes (1), floats (2) or int64 (3)."""
+    """Read the one list that a Feature message holds: bytes (1), floats (2) or int64 (3)."""
     for kind, list_start, list_end in _fields(data, start, end):
         values = [(a, b) for _, a, b in _fields(data, list_start, list_end)]
         if kind == 1:
@@ -110,7 +110,7 @@ def _feature(data: bytes, start: int, end: int, offset: int) -> Feature:
 
 
 def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yields number and payload range of each field of the message in `data[start:end]`."""
+    """Yield number and payload range of each field of the message in `data[start:end]`."""
     position = start
     while position < end:
         key, position = _varint(data, position)
@@ -133,7 +133,7 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Reads one base-128 integer; returns it and the position after it."""
+    """Read one base-128 integer and return it with the position after it."""
     value = shift = 0
     while True:
         byte = data[position]
@@ -145,7 +145,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _varints(packed: bytes) -> NDArray[np.int64]:
-    """Reads packed base-128 integers (two's complement of 64 bits), all at once."""
+    """Read packed base-128 integers (two's complement of 64 bits), all at once."""
     raw = np.frombuffer(packed, np.uint8)
     last = raw < 0x80
     starts = np.concatenate(([0], np.flatnonzero(last)[:-1] + 1)) if len(raw) else np.zeros(0, np.intp)

@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def write_rlds(folder: Path, name: str, episodes: list[dict], specs: dict[str, dict], split: str = "train") -> Path:
-    """Writes one shard; an episode is feature name -> array or list of bytes, `specs` are nodes of features.json."""
+    """Write one shard; an episode is feature name -> array or list of bytes, `specs` are nodes of features.json."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "features.json").write_text(json.dumps(features_json(specs)))
     path = folder / f"{name}-{split}.tfrecord-00000-of-00001"
