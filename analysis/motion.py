@@ -4,6 +4,8 @@
 from `analysis.motion_search`, which saw the tuning splits only; every number here is of the test splits.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Sequence

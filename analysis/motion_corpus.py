@@ -1,5 +1,7 @@
 """Episodes whose motion is known at every step, and the statistics that a labeller may see."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cached_property
 

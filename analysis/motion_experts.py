@@ -4,6 +4,8 @@
 one small file, which is committed; the benchmark reads that file and needs no simulator.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Iterable, Sequence

@@ -1,5 +1,7 @@
 """Figures of the motion language: `python -m analysis.motion_figures` writes them to results/figures/."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Mapping, Sequence
@@ -56,7 +58,7 @@ def published_scales(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw_scales(scales: pd.DataFrame, normalized: bool, axes: "Axes") -> "Axes":
+def draw_scales(scales: pd.DataFrame, normalized: bool, axes: Axes) -> Axes:
     """Draw what is published of each data set's x, y, z deltas: q01 to q99 thin, mean ± std thick.
 
     Args:
@@ -83,7 +85,7 @@ def draw_scales(scales: pd.DataFrame, normalized: bool, axes: "Axes") -> "Axes":
     return axes
 
 
-def draw_trace(example: Example, axes: "Axes") -> "Axes":
+def draw_trace(example: Example, axes: Axes) -> Axes:
     """Draw the scaled x, y, z deltas and the gripper level of one episode."""
     episode = example.corpus.episodes[example.position]
     deltas = normalize_scale(episode.actions, example.corpus.statistics)
@@ -99,7 +101,7 @@ def draw_trace(example: Example, axes: "Axes") -> "Axes":
     return axes
 
 
-def draw_words(name: str, slots: Slots, rate_hz: float, axes: "Axes") -> "Axes":
+def draw_words(name: str, slots: Slots, rate_hz: float, axes: Axes) -> Axes:
     """Draw `[T, 6]` slots as a strip: red +1 (forward, left, up, open ...), blue -1, white nothing."""
     axes.imshow(
         slots.T,
@@ -115,7 +117,7 @@ def draw_words(name: str, slots: Slots, rate_hz: float, axes: "Axes") -> "Axes":
     return axes
 
 
-def trace_figure(examples: Sequence[Example]) -> "Figure":
+def trace_figure(examples: Sequence[Example]) -> Figure:
     """One column an episode: its trace, the intended words where they are known, the words of each labeller."""
     from matplotlib.figure import Figure
 
@@ -139,7 +141,7 @@ def trace_figure(examples: Sequence[Example]) -> "Figure":
     return figure
 
 
-def scale_figure(scales: pd.DataFrame) -> "Figure":
+def scale_figure(scales: pd.DataFrame) -> Figure:
     """Draw translation deltas of the published data sets before and after scaling (the paper's figure 1, left)."""
     from matplotlib.figure import Figure
 

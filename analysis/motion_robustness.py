@@ -1,5 +1,7 @@
 """What can be said of motion labels without a truth: do they survive other units and control rates, do they agree?"""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """How good motion labels are: against known intents, and on their own."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

@@ -5,6 +5,8 @@ synthetic embodiments, averaged over the suites of the simulated experts, and th
 searched on a grid, once for all and once per embodiment.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Mapping, Sequence

@@ -6,6 +6,8 @@ that grows with speed, quantisation, a dead zone, gripper ramps and flicker. No 
 appears here. Speeds are fractions of an embodiment's top speed; `scale` turns them into its own units per step.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

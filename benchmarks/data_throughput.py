@@ -8,6 +8,8 @@ hold 32 and are read in shuffled order, in one process, from a warm page cache. 
 another, out of memory where the format allows it. Times are CPU times, the best of five rounds.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 import tempfile

@@ -8,6 +8,8 @@ the motion sentence of the last step holds (its actions are new), or it does not
 the data: `--data DIR` counts it.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import resource
 import time

@@ -3,6 +3,8 @@
 CPU time on one core (set OMP_NUM_THREADS=1), the best of several repeats: the machine may be busy.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 

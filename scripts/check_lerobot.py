@@ -1,5 +1,7 @@
 """The two halves of `check_lerobot.sh`: one runs in our environment, the other in that of the `lerobot` library."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 

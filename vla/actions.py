@@ -3,6 +3,8 @@
 Two normalisations, easy to confuse: the affine one makes action tokens, the scale-only one makes motion labels.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cached_property
 

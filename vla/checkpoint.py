@@ -7,6 +7,8 @@ tokenizer.json      and tokenizer_config.json, as `transformers.AutoTokenizer` r
 towers/NAME/        optional: a frozen tower, for machines that reach neither hub nor package
 """
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
@@ -67,9 +69,8 @@ class Checkpoint:
         """
         if key not in self.statistics:
             raise UnnormalizationError(
-                f"The checkpoint holds no action statistics named {key!r}, so its actions cannot be "
-                "un-normalised for that "
-                f"data set. It was trained on: {', '.join(self.statistics) or 'nothing that acts'}."
+                f"The checkpoint holds no action statistics named {key!r}, so its actions cannot be un-normalised "
+                f"for that data set. It was trained on: {', '.join(self.statistics) or 'nothing that acts'}."
             )
         return self.statistics[key]
 
@@ -191,9 +192,9 @@ def _check_tower(model: MotionVLA, name: str, expected: str | None, folder: Path
     if got != expected:
         source = next(tower.source for tower in model.config.towers if tower.name == name)
         raise CheckpointError(
-            f"The frozen tower {name!r} found for {folder} is another one: its hash is {got[:16]}, the model "
-            "was trained on "
-            f"{str(expected)[:16]}. It was sought at {source!r}; put the right one into {folder / _TOWERS / name}."
+            f"The frozen tower {name!r} found for {folder} is another one: its hash is {got[:16]}, the model was "
+            f"trained on {str(expected)[:16]}. It was sought at {source!r}; put the right one into "
+            f"{folder / _TOWERS / name}."
         )
 
 

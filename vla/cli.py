@@ -1,5 +1,7 @@
 """`vla-train`: finds the subcommand, imports it, and runs it; `--help` imports none of them."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
 from importlib import import_module

@@ -1,5 +1,7 @@
 """Samples of a mixture to training batches."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple

@@ -1,5 +1,7 @@
 """The model as data: what a checkpoint's `config.json` holds."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -135,7 +137,7 @@ class ModelConfig:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], where: str) -> "ModelConfig":
+    def from_json(cls, data: Mapping[str, Any], where: str) -> ModelConfig:
         """Build a configuration from `to_json` data.
 
         Args:

@@ -9,6 +9,8 @@ decoding
   says the same, so every accepted token saves a pass and none changes the answer.
 """
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -12,6 +12,8 @@
     └── TrainingError         training cannot start or go on (a loss that is not finite names its batch)
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 
 _SHOWN = 12

@@ -1,5 +1,7 @@
 """Features of frozen towers, computed once and kept on disk."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -3,6 +3,8 @@
 Where only one token may follow, it is forced and costs no forward pass.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -5,6 +5,8 @@ thresholds on windows by the most likely sequence of speeds: a word starts where
 pays for the change. A short fast motion and a long slow one are found by the same rule, at any control rate.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """The model that a training run begins with."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,9 +52,8 @@ def initial_checkpoint(
         held = load_prismatic(model, Path(init))
         if options.freeze_towers and held:
             raise TrainingError(
-                f"{init} holds the towers {', '.join(held)}, so they are not the published ones: they cannot be "
-                "left out of "
-                "our checkpoints. Train without --model.freeze-towers."
+                f"{init} holds the towers {', '.join(held)}, so they are not the published ones: they cannot be left "
+                "out of our checkpoints. Train without --model.freeze-towers."
             )
     else:
         raise TrainingError(f"--init {init}: no such folder or file; 'scratch' begins with the published weights.")

@@ -3,6 +3,8 @@
 Blocks of tokens are appended for all rows at once; slots that hold padding or rejected drafts are masked, never moved.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,13 +41,13 @@ class RaggedCache:
     lengths: Tensor
 
     @classmethod
-    def empty(cls, rows: int, device: torch.device) -> "RaggedCache":
+    def empty(cls, rows: int, device: torch.device) -> RaggedCache:
         """Make a cache without tokens."""
         valid = torch.zeros(rows, 0, dtype=torch.bool, device=device)
         return cls(DynamicCache(), valid, torch.zeros(rows, dtype=torch.int64, device=device))
 
     @classmethod
-    def joined(cls, caches: Sequence["RaggedCache"]) -> "RaggedCache":
+    def joined(cls, caches: Sequence[RaggedCache]) -> RaggedCache:
         """Make one cache with a row for each of several one-row caches, which stay as they are."""
         slots = max(cache.valid.shape[1] for cache in caches)
         together = DynamicCache()

@@ -4,6 +4,8 @@
 Both look at a whole episode at once; neither loops over steps.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal, Protocol
 

@@ -1,5 +1,7 @@
 """The network: vision towers, projector, language model."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,7 +49,7 @@ class Batch:
     features: Tensor | None = None
     state: Tensor | None = None
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: torch.device | str) -> Batch:
         """Move every tensor to a device."""
         moved = {name: value.to(device) if value is not None else None for name, value in vars(self).items()}
         return Batch(**moved)

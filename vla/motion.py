@@ -8,6 +8,8 @@ At most one word comes from each of six slots, in this order, with a comma betwe
 an action fill six slots because roll and pitch share `tilt`. Source: the paper's section "Motion Generation".
 """
 
+from __future__ import annotations
+
 from bisect import bisect_left
 from dataclasses import astuple, dataclass
 from functools import cache

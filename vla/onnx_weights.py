@@ -4,6 +4,8 @@ Biases and norms keep their names; weights of linear layers are anonymous, and a
 them.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import torch

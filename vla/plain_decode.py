@@ -1,5 +1,7 @@
 """The plain loop that `vla.decode` must equal: no cache, no batch, no skipped token; one pass a token."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

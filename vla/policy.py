@@ -1,5 +1,7 @@
 """A checkpoint as a policy of the harness; the only module of this package that imports it."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +55,7 @@ def vla(
     cameras: str = "",
     rotation: Rotation = "axis_angle",
     replan_every: int = 0,
-) -> "VlaPolicy":
+) -> VlaPolicy:
     """Load a checkpoint as a policy.
 
     Args:
@@ -192,8 +194,7 @@ def _check_spaces(suite: Suite, checkpoint: Checkpoint, key: str, statistics: Ac
         worst = int(reach.argmax())
         unlike.append(
             f"units: actions of {key!r} reach {reach[worst]:.3g} in {DIMENSIONS[worst]}, the suite's controller "
-            "takes up to "
-            f"{max(abs(space.low), abs(space.high)):g}"
+            f"takes up to {max(abs(space.low), abs(space.high)):g}"
         )
     size, names = checkpoint.config.state_size, suite.state_space.names
     if size and size != len(names):
@@ -208,9 +209,8 @@ def _cameras(suite: Suite, checkpoint: Checkpoint, named: str) -> tuple[str, ...
     chosen = tuple(name.strip() for name in named.split(",")) if named else known[: len(views)]
     if len(chosen) != len(views) or not set(chosen) <= set(known):
         raise UsageError(
-            f"The model has the views {list(views)}; suite {suite.name!r} has the cameras {list(known)}. Name "
-            "one for each "
-            f"view with cameras=...; got {named!r}."
+            f"The model has the views {list(views)}; suite {suite.name!r} has the cameras {list(known)}. Name one "
+            f"for each view with cameras=...; got {named!r}."
         )
     return chosen
 

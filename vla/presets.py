@@ -1,5 +1,7 @@
 """The model's sizes: the paper's three, and smaller ones for machines without a GPU."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

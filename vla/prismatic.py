@@ -7,6 +7,8 @@ before the projector's. The towers are absent where they were frozen; they come 
 Source: `prismatic/models/vlms/prismatic.py` and `prismatic/training/strategies/fsdp.py` of TRI-ML/prismatic-vlms.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What a training run says while it runs: a line of JSON a step, and a bar for whoever watches."""
 
+from __future__ import annotations
+
 import json
 import sys
 import time
@@ -63,7 +65,7 @@ class Progress:
         self._task = self._bar.add_task("", total=steps)
         self._last: tuple[int, float] | None = None
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Progress:
         """Show the bar."""
         self._bar.start()
         return self

@@ -8,6 +8,8 @@ r"""From an instruction, a motion and an action to token ids, and back (the pape
 Loss falls on the motion sentence, the action tokens and their stops.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -177,9 +179,8 @@ class Prompter:
         total = len(prompt.before) + self.config.observation_tokens + len(prompt.after) + answer
         if total > self.config.language.context:
             raise PromptError(
-                f"The instruction {instruction[:60]!r}... needs {total} tokens with image and answer; the "
-                "model's context "
-                f"is {self.config.language.context}. Shorten the instruction."
+                f"The instruction {instruction[:60]!r}... needs {total} tokens with image and answer; the model's "
+                f"context is {self.config.language.context}. Shorten the instruction."
             )
 
 

@@ -1,5 +1,7 @@
 """What a training run needs to go on after it was killed."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from pathlib import Path

@@ -4,6 +4,8 @@ An action is `(dx, dy, dz, droll, dpitch, dyaw, gripper)` in one robot's own uni
 level, 1 = open and 0 = closed (the RLDS / Open X-Embodiment convention).
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -86,7 +88,7 @@ class ActionSamples:
         check_actions(array, self.dataset, episode or f"number {len(self.episodes)}")
         self.episodes.append(array.astype(array.dtype if array.dtype.kind == "f" else np.float64))
 
-    def merge(self, other: "ActionSamples") -> "ActionSamples":
+    def merge(self, other: ActionSamples) -> ActionSamples:
         """Join two shards of one data set."""
         return ActionSamples(self.dataset, self.episodes + other.episodes)
 
@@ -172,7 +174,7 @@ def statistics_from_json(dataset: str, entry: Mapping[str, Any]) -> ActionStatis
     if missing:
         raise ActionDataError(
             f"Statistics of data set {dataset!r} lack action {', '.join(missing)}; "
-            "compute them with vla.actions.statistics_of and write them again."
+            "compute them with vla.statistics.statistics_of and write them again."
         )
     return ActionStatistics(
         dataset=dataset,

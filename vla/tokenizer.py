@@ -1,5 +1,7 @@
 """Text tokenizers, with the turn tokens of the prompt and the 256 action tokens at their tail."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,9 +63,8 @@ def action_tokenizer(tokenizer: Tokenizer, where: str = "The tokenizer") -> Acti
     absent = [name for name, token_id in known.items() if token_id is None]
     if absent:
         raise TokenizerError(
-            f"{where} lacks {len(absent)} of {BINS} action tokens, {absent[0]} first: it is not the one that "
-            "the model was "
-            "trained with. Use the tokenizer.json of its checkpoint."
+            f"{where} lacks {len(absent)} of {BINS} action tokens, {absent[0]} first: it is not the one that the "
+            "model was trained with. Use the tokenizer.json of its checkpoint."
         )
     if ids != list(range(ids[0], ids[0] + BINS)):
         raise TokenizerError(f"{where} has action tokens whose ids do not count up from {ids[0]}.")

@@ -9,6 +9,8 @@ processes and the size of a micro batch change rounding, nothing else; and a kil
 have had.
 """
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -130,9 +132,8 @@ def _accumulation(config: OptimConfig, accelerator: Accelerator) -> int:
     at_once = config.micro_batch * accelerator.num_processes
     if config.batch_size % at_once:
         raise TrainingError(
-            f"--optim.batch-size {config.batch_size} does not divide into {accelerator.num_processes} "
-            "process(es) times "
-            f"--optim.micro-batch {config.micro_batch}."
+            f"--optim.batch-size {config.batch_size} does not divide into {accelerator.num_processes} process(es) "
+            f"times --optim.micro-batch {config.micro_batch}."
         )
     return int(config.batch_size // at_once)
 

@@ -1,5 +1,7 @@
 """What `vla-train train` can be told, and what is refused before anything is loaded."""
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal

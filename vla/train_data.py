@@ -1,5 +1,7 @@
 """From dataset folders to the samples of a training run."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 import numpy as np

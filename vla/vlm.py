@@ -8,6 +8,8 @@ language
 model from instructions; the towers stay as published. `vla-train train --init VLM/checkpoint` goes on from there.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """Pretrained weights from a hub, a local folder or a package into our network, every tensor accounted for."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -147,8 +149,7 @@ def _from_hub(load: Callable[[], PreTrainedModel], source: str) -> PreTrainedMod
         what = "folder" if Path(source).is_dir() else "hub id"
         raise WeightsError(
             f"Cannot load pretrained weights from the {what} {source!r}: {error} Give a local folder that holds "
-            "them, or "
-            "train from random weights."
+            "them, or train from random weights."
         ) from error
 
 

@@ -1,5 +1,7 @@
 """`vla-train stats`: what a dataset holds, as statistics and as a page of text."""
 
+from __future__ import annotations
+
 import sys
 from collections import Counter
 from collections.abc import Sequence

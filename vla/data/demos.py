@@ -1,5 +1,7 @@
 """Reads demonstration folders as `vla-eval record` writes them: traces of a simulated expert, and drawn images."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

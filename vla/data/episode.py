@@ -1,5 +1,7 @@
 """What every reader yields: one demonstration in one convention."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -1,5 +1,7 @@
 """What can be wrong with a dataset, and what a reader does about it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

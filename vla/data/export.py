@@ -1,5 +1,7 @@
 """Writes recorded demonstrations as a LeRobotDataset v3.0, which the `lerobot` library reads."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -4,6 +4,8 @@ Every class here holds places (byte ranges, rows, timestamps), never pixels, so 
 into memory, travel to loader workers cheaply, and any step of any episode can be read without its neighbours.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

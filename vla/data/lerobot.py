@@ -5,6 +5,8 @@ file and one video per camera for each episode, and its lists as JSON lines; ver
 and keeps its lists as parquet.
 """
 
+from __future__ import annotations
+
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping

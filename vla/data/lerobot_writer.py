@@ -4,6 +4,8 @@ Layout after huggingface/lerobot 0.6.1 (datasets/{dataset_metadata,dataset_write
 loads what is written here with that library. Images are parquet columns: lossless, and each can be read alone.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from io import BytesIO

@@ -5,6 +5,8 @@ Sources: Lifelong-Robot-Learning/LIBERO (scripts/create_dataset.py) for the layo
 the filtered actions in the simulator and drops demonstrations that then fail; a reader of files cannot.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """Batches of a mixture for training: read ahead by worker processes, divided among ranks, resumable at any batch."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar

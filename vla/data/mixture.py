@@ -4,6 +4,8 @@ Sample `k` is computed from `k` alone: which dataset, which episode, which step.
 mixture by dividing positions, and to resume in the middle of an epoch, on any number of machines, takes one integer.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field

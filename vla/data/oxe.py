@@ -7,6 +7,8 @@ huggingface/lerobot (push_dataset_to_hub/openx/configs.yaml, commit 267b9ef). Th
 otherwise, they say.
 """
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

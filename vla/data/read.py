@@ -1,5 +1,7 @@
 """One door to all formats: which reader a folder needs is seen from what lies in it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,5 +1,7 @@
 """RLDS datasets as TFDS stores them: TFRecord shards of episodes, with `features.json` that says what they hold."""
 
+from __future__ import annotations
+
 import json
 import math
 import re

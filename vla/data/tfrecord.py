@@ -5,6 +5,8 @@ tensorflow/core/example/{example,feature}.proto. The message is four levels of o
 less than the `protobuf` package and generated classes would, and gives what they cannot: where in the file an image is.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
