@@ -7,6 +7,7 @@ one.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 
@@ -16,8 +17,8 @@ from envs import libero_package, opengl
 from envs.images import rotate_180
 from envs.libero_control import ControlLoop
 from envs.libero_package import Upstream
-from envs.rotations import quat_wxyz_to_xyzw, quat_xyzw_to_axis_angle_as_robosuite
 from evals.errors import SimulatorError, UnknownNameError
+from evals.rotations import quat_wxyz_to_xyzw
 from evals.types import Camera, Episode, FloatArray, Image, Observation, Step, Suite, Task
 
 # Our camera names -> MuJoCo's.
@@ -199,3 +200,17 @@ def _fixture_poses(env: Upstream) -> dict[int, tuple[FloatArray, FloatArray]]:
         quat_wxyz = np.array(element.get("quat", "1 0 0 0").split(), np.float64)
         poses[env.sim.model.body_name2id(fixture.root_body)] = position, quat_wxyz
     return poses
+
+
+def quat_xyzw_to_axis_angle_as_robosuite(quat_xyzw: FloatArray) -> FloatArray:
+    """Return axis times angle `[3]` of a unit quaternion `[4]`, by robosuite 1.4's `quat2axisangle`, bit for bit.
+
+    The angle is in [0, 2 pi]: a quaternion with w < 0 is not flipped to the shorter way round, so q and -q give
+    different answers. Policies trained on LIBERO have seen these numbers; a formula that flips costs tens of points.
+    """
+    w = min(max(float(quat_xyzw[3]), -1.0), 1.0)
+    sine = np.sqrt(1.0 - w * w)
+    if sine == 0.0:
+        return np.zeros(3)
+    axis_angle: FloatArray = (quat_xyzw[:3] * 2.0 * math.acos(w)) / sine
+    return axis_angle

@@ -14,9 +14,9 @@ import sapien
 from sapien.pysapien_pinocchio import PinocchioModel
 from sapien.wrapper.urdf_exporter import export_kinematic_chain_urdf
 
-from envs.rotations import axis_angle_to_quat_xyzw, quat_wxyz_to_xyzw, quat_xyzw_to_axis_angle, quat_xyzw_to_wxyz
 from envs.simpler_tasks import Setup
 from evals.errors import SimulatorError
+from evals.rotations import axis_angle_to_quat_xyzw, quat_wxyz_to_xyzw, quat_xyzw_to_axis_angle, quat_xyzw_to_wxyz
 from evals.types import FloatArray
 
 ARM_STIFFNESS = (

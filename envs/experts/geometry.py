@@ -1,4 +1,7 @@
-"""Rotations of a gripper: where it points and which way its fingers open."""
+"""Rotations of a gripper: where it points and which way its fingers open.
+
+Recorded demonstrations depend on the last bit of these formulas, so they stand beside those of `evals.rotations`.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,6 @@ from evals.types import FloatArray
 
 POINTING_DOWN: FloatArray = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 """`R_world_grip` of a Panda gripper that points straight down with its fingers opening along the world's y."""
-
-
-def about_x(angle: float) -> FloatArray:
-    """Return the rotation `[3, 3]` by an angle in radians about x."""
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
-
-
-def about_y(angle: float) -> FloatArray:
-    """Return the rotation `[3, 3]` by an angle in radians about y."""
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
 
 
 def about_z(angle: float) -> FloatArray:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.experts.intent import GripperEvent, sentence, signs
-from envs.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from envs.simpler import BridgeEnv
 from evals.contract import Env
 from evals.errors import UsageError
+from evals.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from evals.types import ActionChunk, ActionSpace, Episode, FloatArray, Observation, StateSpace, Suite
 
 # The gripper link's x axis points along the fingers, its y axis from finger to finger; columns in the world frame.

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from evals.gates.finding import Bench, Finding, in_words
-from evals.gates.rotations import axis_angle, degrees_between, matrix, nearest_rotation
+from evals.gates.rotations import declared_matrix, degrees_between
+from evals.rotations import matrix_to_axis_angle, nearest_rotation
 from evals.types import FloatArray, Observation, RotationFormat
 
 GRIPPER_STEPS = 10
@@ -155,17 +156,17 @@ def _frame(bench: Bench, start: Observation, moved: FloatArray) -> FloatArray:
 
 def _readings(declared: RotationFormat) -> list[_Reading]:
     """Return how an action's rotation can be read: as declared, then what else three numbers are taken for."""
-    as_declared = _Reading(declared, lambda numbers: matrix(numbers, declared))
-    axis_angle_ = _Reading("axis_angle", lambda numbers: matrix(numbers, "axis_angle"))
-    fixed = _Reading("Euler angles about fixed axes", lambda numbers: matrix(numbers, "euler_xyz"))
-    moving = _Reading("Euler angles about moving axes", lambda numbers: matrix(-numbers, "euler_xyz").T)
-    return [as_declared] if declared.startswith("quat") else [as_declared, axis_angle_, fixed, moving]
+    as_declared = _Reading(declared, lambda numbers: declared_matrix(numbers, declared))
+    as_axis_angle = _Reading("axis_angle", lambda numbers: declared_matrix(numbers, "axis_angle"))
+    fixed = _Reading("Euler angles about fixed axes", lambda numbers: declared_matrix(numbers, "euler_xyz"))
+    moving = _Reading("Euler angles about moving axes", lambda numbers: declared_matrix(-numbers, "euler_xyz").T)
+    return [as_declared] if declared.startswith("quat") else [as_declared, as_axis_angle, fixed, moving]
 
 
 def _meant(bench: Bench, rotation_numbers: FloatArray, reading: _Reading) -> FloatArray:
     """Return the rotation that the steps of `_turn` add up to if each is read in a way, as axis-angle `[3]`."""
     steps = _steps(bench, rotation_numbers)
-    return axis_angle(np.linalg.matrix_power(reading.matrix(rotation_numbers / steps), steps))
+    return matrix_to_axis_angle(np.linalg.matrix_power(reading.matrix(rotation_numbers / steps), steps))
 
 
 def _turn(bench: Bench, rotation_numbers: FloatArray) -> FloatArray:
@@ -177,7 +178,7 @@ def _turn(bench: Bench, rotation_numbers: FloatArray) -> FloatArray:
     action[3:6] = rotation_numbers / space.radians_per_unit / steps
     bench.hold(action, steps)
     after = bench.hold(space.idle(), round(SETTLE_SECONDS * space.control_hz))
-    return axis_angle(_orientation(bench, after) @ _orientation(bench, before).T)
+    return matrix_to_axis_angle(_orientation(bench, after) @ _orientation(bench, before).T)
 
 
 def _steps(bench: Bench, rotation_numbers: FloatArray) -> int:
@@ -186,7 +187,7 @@ def _steps(bench: Bench, rotation_numbers: FloatArray) -> int:
 
 
 def _orientation(bench: Bench, seen: Observation) -> FloatArray:
-    return matrix(seen.state[bench.columns("axis_angle", "euler", "quat")], bench.suite.state_space.rotation)
+    return declared_matrix(seen.state[bench.columns("axis_angle", "euler", "quat")], bench.suite.state_space.rotation)
 
 
 def _misread(bench: Bench, rotation_numbers: FloatArray, turned: FloatArray) -> str:

@@ -10,13 +10,13 @@ import pytest
 from simpler_episodes import CARROT, EGGPLANT, IDLE, SPOON, STACK, SUITE, build, episode, run
 
 from envs.experts.simpler import BridgeExpert
-from envs.rotations import axis_angle_to_matrix, euler_xyz_to_matrix, matrix_to_axis_angle
 from envs.simpler_assets import lay_out
 from envs.simpler_hulls import convex_pieces
 from envs.simpler_placements import Start, original_rest
 from envs.simpler_tasks import BRIDGE_TASKS
 from evals.engine.isolated import in_fresh_process
 from evals.errors import ContractError, MissingAssetsError, UnknownNameError
+from evals.rotations import axis_angle_to_matrix, euler_xyz_to_matrix, matrix_to_axis_angle
 
 DATASET = "tasks/bridge_v2_real2sim_dataset"
 ORIGINAL = Path(__file__).parent / "data" / "simpler_original.json"

@@ -9,8 +9,9 @@ import pytest
 from envs.reach import ReachEnv, suite
 from evals.errors import GateError, UnknownNameError
 from evals.gates import GATES, check, require, run_gates
-from evals.gates.rotations import axis_angle, matrix
+from evals.gates.rotations import declared_matrix
 from evals.policies.simple import noop
+from evals.rotations import matrix_to_axis_angle
 
 SUITE = suite()
 
@@ -143,7 +144,7 @@ def test_euler_angles_read_as_axis_angle_are_named_where_one_step_turns_far():
     class Euler(Unclipped):
         def step(self, action, look):
             per_radian = far.action_space.radians_per_unit
-            meant = axis_angle(matrix(action[3:6] * per_radian, "euler_xyz")) / per_radian
+            meant = matrix_to_axis_angle(declared_matrix(action[3:6] * per_radian, "euler_xyz")) / per_radian
             return super().step(np.concatenate([action[:3], meant, action[6:]]), look)
 
     assert check(far, make_env=Unclipped, probes=["rotation"])[0].passed

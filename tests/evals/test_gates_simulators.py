@@ -10,8 +10,9 @@ import envs
 from evals.engine.isolated import in_fresh_process
 from evals.errors import MissingAssetsError
 from evals.gates import BEFORE_RUN, GATES, before_run, probe
-from evals.gates.rotations import axis_angle, matrix
+from evals.gates.rotations import declared_matrix
 from evals.registry import load_suite, make_env, names
+from evals.rotations import matrix_to_axis_angle
 
 # Every gate that needs no image; `frame` needs a process of its own.
 BLIND = [name for name in GATES if name != "frame"]
@@ -44,7 +45,7 @@ class Preceded:
 
 def euler(action, radians_per_unit):
     """Take the rotation for Euler angles, as ManiSkill3 does with SimplerEnv's axis-angle."""
-    meant = axis_angle(matrix(-action[3:6] * radians_per_unit, "euler_xyz").T)
+    meant = matrix_to_axis_angle(declared_matrix(-action[3:6] * radians_per_unit, "euler_xyz").T)
     return np.concatenate([action[:3], meant / radians_per_unit, action[6:]])
 
 

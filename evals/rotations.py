@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from evals.types import FloatArray
@@ -17,20 +15,6 @@ def quat_wxyz_to_xyzw(quat_wxyz: FloatArray) -> FloatArray:
 def quat_xyzw_to_wxyz(quat_xyzw: FloatArray) -> FloatArray:
     """Move the real part of quaternions `[..., 4]` from last to first (robosuite, SciPy -> MuJoCo, SAPIEN)."""
     return np.roll(quat_xyzw, 1, axis=-1)
-
-
-def quat_xyzw_to_axis_angle_as_robosuite(quat_xyzw: FloatArray) -> FloatArray:
-    """Return axis times angle `[3]` of a unit quaternion `[4]`, by robosuite 1.4's `quat2axisangle`, bit for bit.
-
-    The angle is in [0, 2 pi]: a quaternion with w < 0 is not flipped to the shorter way round, so q and -q give
-    different answers. Policies trained on LIBERO have seen these numbers; a formula that flips costs tens of points.
-    """
-    w = min(max(float(quat_xyzw[3]), -1.0), 1.0)
-    sine = np.sqrt(1.0 - w * w)
-    if sine == 0.0:
-        return np.zeros(3)
-    axis_angle: FloatArray = (quat_xyzw[:3] * 2.0 * math.acos(w)) / sine
-    return axis_angle
 
 
 def quat_xyzw_to_axis_angle(quat_xyzw: FloatArray) -> FloatArray:
@@ -93,11 +77,8 @@ def euler_xyz_to_matrix(euler_xyz: FloatArray) -> FloatArray:
     return product
 
 
-def matrix_to_euler_xyz(matrix: FloatArray) -> FloatArray:
-    """Return roll, pitch, yaw `[3]` about the fixed axes x, y, z, roll 0 where they are not unique."""
-    r = np.asarray(matrix, np.float64)
-    cosine = np.hypot(r[0, 0], r[1, 0])
-    pitch = np.arctan2(-r[2, 0], cosine)
-    if cosine < 1e-9:
-        return np.array([0.0, pitch, np.arctan2(-r[0, 1], r[1, 1])])
-    return np.array([np.arctan2(r[2, 1], r[2, 2]), pitch, np.arctan2(r[1, 0], r[0, 0])])
+def nearest_rotation(matrix: FloatArray) -> FloatArray:
+    """Return the proper rotation `[3, 3]` nearest to a matrix."""
+    u, _, vt = np.linalg.svd(matrix)
+    nearest: FloatArray = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    return nearest
