@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vla.actions import ActionTokenizer, normalize_affine, statistics_of
+from vla.actions import ActionTokenizer, normalize_affine
 from vla.hmm import HmmLabeller
 from vla.labellers import AdaptiveLabeller, RawLabeller
+from vla.statistics import statistics_of
 
 LONG_EPISODE_STEPS = 200_000
 TRAJECTORIES = 12_000

@@ -1,4 +1,6 @@
-"""Every error that this project raises on purpose, as one tree.
+"""Every error that the evaluator, its environments and its analysis raise on purpose, as one tree.
+
+The model has a tree of its own, `vla.errors`.
 
 ::
 

@@ -11,35 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vla.statistics import (
-    DIMENSIONS,
-    GRIPPER,
-    ActionDataError,
-    ActionSamples,
-    ActionStatistics,
-    check_actions,
-    read_statistics,
-    statistics_of,
-    write_statistics,
-)
-
-__all__ = [
-    "BINS",
-    "DIMENSIONS",
-    "GRIPPER",
-    "ActionDataError",
-    "ActionSamples",
-    "ActionStatistics",
-    "ActionTokenizer",
-    "OpenVLAActionTokenizer",
-    "check_actions",
-    "normalize_affine",
-    "normalize_scale",
-    "read_statistics",
-    "statistics_of",
-    "unnormalize_affine",
-    "write_statistics",
-]
+from vla.errors import ActionDataError
+from vla.statistics import GRIPPER, ActionStatistics
 
 BINS = 256
 

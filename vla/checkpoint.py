@@ -23,10 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vla.config import ModelConfig
-from vla.errors import CheckpointError, UnnormalizationError
+from vla.errors import ActionDataError, CheckpointError, UnnormalizationError
 from vla.model import MotionVLA
 from vla.prompt import Prompter
-from vla.statistics import ActionDataError, ActionStatistics, read_statistics, write_statistics
+from vla.statistics import ActionStatistics, read_statistics, write_statistics
 from vla.tokenizer import action_tokenizer, read_tokenizer, write_tokenizer
 from vla.weights import fingerprint, load_exactly, load_tower
 

@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import NamedTuple
 
 from vla.data.errors import DataError
-from vla.errors import ModelError
+from vla.errors import DivergedError, ModelError
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class Command(NamedTuple):
@@ -26,20 +28,23 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `vla-train` and return 0, 1 if the work failed, 2 if the command line or the data is wrong."""
+    """Run `vla-train` and return 0, 1 if training failed, 2 if the command or the data is wrong, 130 if interrupted."""
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         sys.stdout.write(_help())
-        return 0
+        return OK
     if name not in COMMANDS:
         sys.stderr.write(f"error: no command {name!r}.\n\n{_help()}")
-        return 2
+        return USAGE
     module, function = COMMANDS[name].main.split(":")
     try:
         code: int = getattr(import_module(module), function)(rest)
     except (DataError, ModelError) as error:
         sys.stderr.write(f"error: {error}\n")
-        return 2
+        return FAILED if isinstance(error, DivergedError) else USAGE
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted. What was saved stays; the same command continues.\n")
+        return INTERRUPTED
     return code
 
 

@@ -1,15 +1,20 @@
-"""Every error that the model, its training and its checkpoints raise on purpose.
+"""Every error that the model, its training and its checkpoints raise on purpose, as one tree.
+
+A dataset that cannot be read is a `vla.data.errors.DataError`: it names file, episode and field.
 
 ::
 
-    ModelError
+    ModelError                (exit code 2)
+    ├── ActionDataError       actions, statistics or action tokens that cannot be used
+    ├── MotionSyntaxError     a text is no sentence of the motion language (in `vla.motion`)
     ├── WeightsError          pretrained weights are missing, or do not fit the model (every odd key is listed)
     ├── CheckpointError       a checkpoint folder is incomplete, foreign or damaged
     ├── TokenizerError        a tokenizer lacks the turn or action tokens
     ├── PromptError           an instruction is empty or longer than the model's context
     ├── ImageError            an image of the wrong shape or dtype
     ├── UnnormalizationError  no action statistics under that key
-    └── TrainingError         training cannot start or go on (a loss that is not finite names its batch)
+    └── TrainingError         training cannot start: options, data, or the folder of another run
+        └── DivergedError     a loss is not finite; the message names its samples (exit code 1)
 """
 
 from __future__ import annotations
@@ -21,6 +26,10 @@ _SHOWN = 12
 
 class ModelError(ValueError):
     """Base of every error of the model raised on purpose; its text names the culprit and the way out."""
+
+
+class ActionDataError(ModelError):
+    """Actions, statistics or tokens that cannot be used; the message names data set, episode and dimension."""
 
 
 class WeightsError(ModelError):
@@ -48,7 +57,11 @@ class UnnormalizationError(ModelError):
 
 
 class TrainingError(ModelError):
-    """Training cannot start or go on."""
+    """Training cannot start."""
+
+
+class DivergedError(TrainingError):
+    """A loss is not finite."""
 
 
 def listed(names: Iterable[str]) -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vla.actions import GRIPPER, normalize_scale
-from vla.labellers import Floats, Slots, displacement, round_to_grid, window_bounds, without_flicker
-from vla.motion import STANDARD_AXES, Motion, MotionAxes, motions_from_slots
-from vla.statistics import ActionStatistics, check_actions
+from vla.actions import normalize_scale
+from vla.labellers import Floats, Labeller, Slots, displacement, round_to_grid, window_bounds, without_flicker
+from vla.motion import STANDARD_AXES, MotionAxes
+from vla.statistics import GRIPPER, ActionStatistics, check_actions
 
 _EPISODES_AT_ONCE = 64
 _MEDIAN_OF_NORMAL_DIFFERENCE = 0.954
@@ -24,7 +24,7 @@ _MEDIAN_OF_NORMAL_DIFFERENCE = 0.954
 
 
 @dataclass(frozen=True)
-class HmmLabeller:
+class HmmLabeller(Labeller):
     """Most likely speeds per axis: Cauchy noise around a few speeds, a fixed price for every change of speed.
 
     One setting serves every data set; the defaults are what `python -m analysis.motion_search` found.
@@ -60,12 +60,6 @@ class HmmLabeller:
     gripper_hold: int = 2
     smallest_scale: float = 0.885
     smallest_turn: float = 1.0
-
-    def label(
-        self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES, episode: str = ""
-    ) -> list[Motion]:
-        """See `vla.labellers.Labeller.label`."""
-        return motions_from_slots(self.slots(actions, statistics, axes, episode))
 
     def slots(
         self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES, episode: str = ""

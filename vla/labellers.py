@@ -12,9 +12,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vla.actions import GRIPPER, normalize_affine, normalize_scale
+from vla.actions import normalize_affine, normalize_scale
 from vla.motion import STANDARD_AXES, Motion, MotionAxes, motions_from_slots
-from vla.statistics import ActionStatistics, check_actions
+from vla.statistics import GRIPPER, ActionStatistics, check_actions
 
 Floats = NDArray[np.float64]
 Slots = NDArray[np.int8]
@@ -36,18 +36,28 @@ class Labeller(Protocol):
     def slots(
         self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = ..., episode: str = ...
     ) -> Slots:
-        """Label `[T, 7]` actions with `[T, 6]` slots of -1, 0, +1 in the order of `vla.motion.SLOTS`."""
+        """Label `[T, 7]` actions with `[T, 6]` slots of -1, 0, +1 in the order of `vla.motion.SLOTS`.
+
+        Args:
+            actions: Of one episode; entry 6 is the gripper's level, 1 = open.
+            statistics: Of the actions' data set.
+            axes: Which way the robot's axes point.
+            episode: Names the episode in error messages.
+
+        Raises:
+            ActionDataError: The actions are not finite `[T, 7]` numbers.
+        """
         ...
 
     def label(
-        self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = ..., episode: str = ...
+        self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES, episode: str = ""
     ) -> list[Motion]:
-        """Label `[T, 7]` actions with `T` motions."""
-        ...
+        """Label `[T, 7]` actions with `T` motions; arguments and errors are those of `slots`."""
+        return motions_from_slots(self.slots(actions, statistics, axes, episode))
 
 
 @dataclass(frozen=True)
-class RawLabeller:
+class RawLabeller(Labeller):
     """One threshold for every dimension, one window: ECoT's `classify_movement` on integrated actions.
 
     Source: Zawalski et al. 2024, `primitive_movements.py`. A window of 4 states is 3 steps of displacement. Rotations
@@ -62,16 +72,10 @@ class RawLabeller:
     threshold: float = 0.03
     window: int = 3
 
-    def label(
-        self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES, episode: str = ""
-    ) -> list[Motion]:
-        """See `Labeller.label`; of the statistics only the data set's name is used, in error messages."""
-        return motions_from_slots(self.slots(actions, statistics, axes, episode))
-
     def slots(
         self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES, episode: str = ""
     ) -> Slots:
-        """See `Labeller.slots`."""
+        """See `Labeller.slots`; of the statistics only the data set's name is used, in error messages."""
         array = check_actions(actions, statistics.dataset, episode)
         low, high = window_bounds(len(array), self.window, "future")
         moved = displacement(array[:, :GRIPPER] * axes.signs, low, high)
@@ -88,7 +92,7 @@ class RawLabeller:
 
 
 @dataclass(frozen=True)
-class AdaptiveLabeller:
+class AdaptiveLabeller(Labeller):
     """Thresholds that grow with speed and three nested windows, on scale-normalised deltas (the paper's eqs. 1-5).
 
     One setting serves every data set; the defaults are what `python -m analysis.motion_search` found.
@@ -131,12 +135,6 @@ class AdaptiveLabeller:
                 f"Windows fast={self.fast}, mid={self.mid}, slow={self.slow}, tau={self.tau}: expected "
                 "1 <= fast <= mid <= slow and tau >= 0, in steps."
             )
-
-    def label(
-        self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES, episode: str = ""
-    ) -> list[Motion]:
-        """See `Labeller.label`."""
-        return motions_from_slots(self.slots(actions, statistics, axes, episode))
 
     def slots(
         self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES, episode: str = ""

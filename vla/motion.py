@@ -18,6 +18,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from vla.errors import ModelError
+
 SLOTS = ("x", "y", "z", "tilt", "rotate", "gripper")
 """Slot names, in the order of the columns of every `[T, 6]` array of slots."""
 
@@ -36,7 +38,7 @@ _WORDS = (
 _BASE = 3 ** np.arange(len(SLOTS) - 1, -1, -1)
 
 
-class MotionSyntaxError(ValueError):
+class MotionSyntaxError(ModelError):
     """A text is not a sentence of the motion language.
 
     Attributes:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from evals.errors import SpaceMismatchError, UsageError
 from evals.types import ActionChunk, ActionSpace, Episode, Observation, Suite
-from vla.actions import DIMENSIONS, GRIPPER, unnormalize_affine
+from vla.actions import unnormalize_affine
 from vla.checkpoint import Checkpoint, load_checkpoint
 from vla.data.frames import resize
 from vla.decode import Decoded, Decoder
 from vla.errors import CheckpointError, ImageError, ModelError
 from vla.grammar import grammar
-from vla.statistics import ActionStatistics
+from vla.statistics import DIMENSIONS, GRIPPER, ActionStatistics
 
 Rotation = Literal["axis_angle", "euler_xyz"]
 

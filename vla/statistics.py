@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vla.errors import ActionDataError
+
 DIMENSIONS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 GRIPPER = 6
 
@@ -22,10 +24,6 @@ _VECTORS = ("mean", "std", "min", "max", "q01", "q99")
 _GRIPPER_SLACK = 1e-6
 
 Vector = tuple[float, ...]
-
-
-class ActionDataError(ValueError):
-    """Actions, statistics or tokens that cannot be used; the message names data set, episode and dimension."""
 
 
 @dataclass(frozen=True)

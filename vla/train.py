@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from vla.checkpoint import Checkpoint, save_checkpoint
 from vla.collate import Collate, Placed, Target
 from vla.data.loader import MixtureLoader
-from vla.errors import TrainingError
+from vla.errors import DivergedError, TrainingError
 from vla.features import FeatureMixture, feature_files
 from vla.initialize import initial_checkpoint
 from vla.model import LossSums
@@ -65,7 +65,8 @@ def train(config: TrainConfig) -> None:
     """Train until the last step, from where the run in its folder stands.
 
     Raises:
-        TrainingError: The folder holds another run, or a loss is not finite.
+        TrainingError: The folder holds another run.
+        DivergedError: A loss is not finite.
     """
     accelerator = make_accelerator(config.loop.device)
     state = RunState(config.loop.out, recorded(config))
@@ -174,7 +175,7 @@ def _check_finite(part: LossSums, placed: Placed) -> None:
         bad = [
             place for place, loss in zip(placed.places, part.row_loss.tolist(), strict=True) if not loss < float("inf")
         ]
-        raise TrainingError(
+        raise DivergedError(
             f"The loss is {part.loss.item()} on: {'; '.join(bad or placed.places)}. Training stopped before that step "
             "changed any weight. If these samples are sound, lower --optim.lr."
         )

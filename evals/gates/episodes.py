@@ -26,7 +26,7 @@ def outputs(bench: Bench) -> Finding:
 
 
 def success_at_reset(bench: Bench) -> Finding:
-    """Reset some initial states and ask whether the task is already done (E4)."""
+    """Reset some initial states and ask whether the task is already done."""
     states = range(min(RESETS, bench.suite.protocol.initial_states))
     done = [state for state in states if bench.env.reset(bench.episode(state), look=False).success]
     return Finding(

@@ -138,7 +138,7 @@ def load(suite: Suite, task: int) -> Reference | None:
 
 
 def frame(bench: Bench) -> Finding:
-    """Compare the first images with the stored ones (I1: turned images; I2: cameras; I5: another renderer's light)."""
+    """Compare the first images with the stored ones (turned or swapped images, another renderer's light)."""
     commanded, reference = "first images of initial state 0", load(bench.suite, bench.task)
     views = Moment.of(bench).views
     known = [name for name in views if reference is not None and name in reference.moment.views]
@@ -158,7 +158,7 @@ def frame(bench: Bench) -> Finding:
 
 
 def settle(bench: Bench) -> Finding:
-    """Compare where objects rest with the stored positions (E8: another physics)."""
+    """Compare where objects rest with the stored positions (another physics)."""
     commanded, reference = f"{bench.suite.protocol.settle_steps} settle steps", load(bench.suite, bench.task)
     if reference is None:
         return Finding("settle", None, commanded, f"no stored reference for task {bench.task}", "")
@@ -179,7 +179,7 @@ def settle(bench: Bench) -> Finding:
 
 
 def state(bench: Bench) -> Finding:
-    """Compare the first state with the stored one (R3: quaternion sign; S1: another source)."""
+    """Compare the first state with the stored one (sign of a quaternion, another source)."""
     commanded, reference = "state at initial state 0", load(bench.suite, bench.task)
     if reference is None:
         return Finding("state", None, commanded, f"no stored reference for task {bench.task}", "")

@@ -54,7 +54,7 @@ class _Reading(NamedTuple):
 
 
 def gripper(bench: Bench) -> Finding:
-    """Open the gripper, close it, and compare finger widths (G1: polarity)."""
+    """Open the gripper, close it, and compare finger widths (polarity)."""
     space, fingers = bench.suite.action_space, bench.columns("finger", "gripper")
     commanded = f"{GRIPPER_STEPS} steps of {space.gripper_open:+g} (open), then of {space.gripper_closed:+g} (closed)"
     if not fingers:
@@ -95,7 +95,7 @@ def translation(bench: Bench) -> Finding:
 
 
 def rotation(bench: Bench) -> Finding:
-    """Turn about each axis and about all at once, and compare how the state's orientation turns (R1, R2, S1)."""
+    """Turn about each axis and about all at once, and compare the turn of the state (format, order, source)."""
     action_space, state_space = bench.suite.action_space, bench.suite.state_space
     commanded = f"{TURN_RADIANS} rad about x, y, z and all three at once"
     if "none" in (action_space.rotation, state_space.rotation) or action_space.translation != "delta":
@@ -191,7 +191,7 @@ def _orientation(bench: Bench, seen: Observation) -> FloatArray:
 
 
 def _misread(bench: Bench, rotation_numbers: FloatArray, turned: FloatArray) -> str:
-    """Return what three rotation numbers were evidently read as, if not as what is declared (R1), or ""."""
+    """Return what three rotation numbers were evidently read as, if not as what is declared, or ""."""
     declared, *others = (
         (degrees_between(turned, _meant(bench, rotation_numbers, reading)), reading.name)
         for reading in _readings(bench.suite.action_space.rotation)

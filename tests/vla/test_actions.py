@@ -6,20 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vla.actions import (
-    ActionDataError,
+from vla.actions import ActionTokenizer, OpenVLAActionTokenizer, normalize_affine, normalize_scale, unnormalize_affine
+from vla.errors import ActionDataError
+from vla.statistics import (
     ActionSamples,
-    ActionTokenizer,
-    OpenVLAActionTokenizer,
     check_actions,
-    normalize_affine,
-    normalize_scale,
     read_statistics,
+    statistics_from_json,
     statistics_of,
-    unnormalize_affine,
     write_statistics,
 )
-from vla.statistics import statistics_from_json
 
 NORMALIZED = arrays(np.float64, st.tuples(st.integers(1, 20), st.just(7)), elements=st.floats(-1, 1))
 

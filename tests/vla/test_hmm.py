@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.actions import ActionDataError
+from vla.errors import ActionDataError
 from vla.hmm import HmmLabeller, gripper_spans, viterbi
 from vla.motion import Motion, MotionAxes, describe
 from vla.statistics import ActionStatistics, statistics_of

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vla.actions import ActionDataError
+from vla.errors import ActionDataError
 from vla.labellers import AdaptiveLabeller, RawLabeller
 from vla.motion import Motion, MotionAxes, describe
 from vla.statistics import ActionStatistics, statistics_of

@@ -16,7 +16,7 @@ from vla.checkpoint import load_checkpoint
 from vla.cli import main
 from vla.collate import Collate, Placed, padded
 from vla.data.mixture import Mixture, MixtureConfig
-from vla.errors import TrainingError
+from vla.errors import DivergedError, TrainingError
 from vla.features import FeatureMixture, feature_files, stacked_features
 from vla.labellers import AdaptiveLabeller
 from vla.optim import learning_rate
@@ -161,7 +161,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_sample():
     features = model.features(random_images(model, 2)).detach()
     features[1] = float("nan")
     batch = padded(sequences, features=features)
-    with pytest.raises(TrainingError, match=r"nan on: bridge, episode 7, step 3\. "):
+    with pytest.raises(DivergedError, match=r"nan on: bridge, episode 7, step 3\. "):
         _check_finite(model(batch), Placed(batch, ["bridge, episode 1, step 0", "bridge, episode 7, step 3"]))
 
 

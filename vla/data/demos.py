@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayFrames:
+class DrawnFrames:
     """Every k-th image of an episode, in one npy file.
 
     Attributes:
@@ -100,8 +100,8 @@ def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, imag
     cameras: dict[str, Frames] = {}
     for path in images:
         every = int(path.parent.name.rpartition("every")[2])
-        cameras[path.name.split(".")[-2]] = ArrayFrames(Where(path, where.episode), every, steps)
-    drawn = {frames.every for frames in cameras.values() if isinstance(frames, ArrayFrames)} or {1}
+        cameras[path.name.split(".")[-2]] = DrawnFrames(Where(path, where.episode), every, steps)
+    drawn = {frames.every for frames in cameras.values() if isinstance(frames, DrawnFrames)} or {1}
     meant = np.flatnonzero(said != "")
     return checked(
         Episode(

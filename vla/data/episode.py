@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from vla.data.errors import DataError, Where
 from vla.data.frames import Frames
-from vla.statistics import ActionDataError, check_actions
+from vla.errors import ActionDataError
+from vla.statistics import check_actions
 
 
 @dataclass(frozen=True, eq=False)
