@@ -1,3 +1,5 @@
+"""The motion benchmark scores what it says it scores, on episodes whose intent is known."""
+
 import json
 from dataclasses import asdict, replace
 from itertools import pairwise

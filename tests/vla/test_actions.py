@@ -1,3 +1,5 @@
+"""Actions survive the way to tokens and back; statistics are what NumPy and OpenVLA compute."""
+
 import json
 
 import numpy as np

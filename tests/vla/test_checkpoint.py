@@ -1,3 +1,5 @@
+"""A checkpoint is whole or refused, and what is wrong with it is named."""
+
 import json
 from dataclasses import replace
 
@@ -61,10 +63,12 @@ def test_a_frozen_tower_is_named_by_hash_and_not_stored(frozen):
 
 
 def test_a_frozen_tower_may_lie_in_the_checkpoint(frozen):
-    folder, _ = frozen
+    folder, model = frozen
     (folder / "checkpoint/towers").mkdir()
     (folder / "tower").rename(folder / "checkpoint/towers/dino")
-    load_checkpoint(folder / "checkpoint")
+    loaded = load_checkpoint(folder / "checkpoint")
+    for name, value in model.towers.state_dict().items():
+        torch.testing.assert_close(loaded.model.towers.state_dict()[name], value, rtol=0, atol=0)
 
 
 def test_another_frozen_tower_is_refused(frozen):

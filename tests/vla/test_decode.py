@@ -1,3 +1,5 @@
+"""Cached, batched, speculative decoding says what the plain loop says, and nothing outside the grammar."""
+
 import pytest
 import torch
 from nano_models import INSTRUCTIONS, nano, nano_decoder, random_images

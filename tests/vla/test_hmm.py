@@ -1,3 +1,5 @@
+"""The third labeller: the cheapest path, the same labels in any unit."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""The raw and the adaptive labeller: what each equation promises, and what rescaling must not change."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

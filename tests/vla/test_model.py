@@ -1,3 +1,5 @@
+"""The network: losses at the marked tokens, rows that do not see each other, inputs that are refused."""
+
 from dataclasses import replace
 
 import numpy as np

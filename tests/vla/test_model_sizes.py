@@ -1,3 +1,5 @@
+"""The published sizes, counted without allocating them."""
+
 import re
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""The motion language: 729 sentences, parsed and described exactly."""
+
 import subprocess
 import sys
 

@@ -1,3 +1,5 @@
+"""A checkpoint in the harness: it keeps the contract and refuses numbers that it cannot speak."""
+
 from dataclasses import replace
 
 import numpy as np

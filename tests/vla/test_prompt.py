@@ -1,3 +1,5 @@
+"""Prompts are the paper's, token by token; loss falls where it should."""
+
 import numpy as np
 import pytest
 from nano_models import nano

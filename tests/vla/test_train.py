@@ -1,3 +1,5 @@
+"""Training goes on after a kill, on one or two processes, with the losses it would have had."""
+
 import dataclasses
 import json
 import os

@@ -1,3 +1,5 @@
+"""Stage 0 reads LLaVA's format and trains what it says it trains."""
+
 import json
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Published weights arrive tensor by tensor, and towers compute what timm's compute."""
+
 from dataclasses import replace
 
 import pytest
@@ -131,12 +133,16 @@ def test_a_siglip_tower_loads_from_a_folder_with_the_whole_model(tmp_path):
         "intermediate_size": 96,
         "vocab_size": 50,
     }
-    SiglipModel(
+    published = SiglipModel(
         SiglipConfig(vision_config={**vision, "image_size": 56, "patch_size": 14}, text_config=text)
-    ).save_pretrained(tmp_path)
+    )
+    published.save_pretrained(tmp_path)
     tower = replace(SIGLIP, source=str(tmp_path))
     model, _ = nano(towers=(tower,))
     load_tower(model, tower)
+    loaded = model.towers[tower.name].network.state_dict()
+    name = "encoder.layers.0.mlp.fc1.weight"
+    torch.testing.assert_close(loaded[name], published.vision_model.state_dict()[name])
 
 
 def test_a_source_that_cannot_be_reached_is_named_with_the_way_out(tmp_path):

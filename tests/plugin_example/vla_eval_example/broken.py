@@ -21,18 +21,11 @@ def _broken(name: str, env: type[SlideEnv]) -> Suite:
     return replace(suite(), name=name, env=f"{__name__}:{env.__name__}")
 
 
-class DyingEnv(SlideEnv):
-    """Its process is gone in the middle of an episode, as after a segmentation fault."""
-
-    def step(self, action: FloatArray, look: bool) -> Step:
-        """Die at the third step."""
-        if self.episode.initial_state == BROKEN_STATE and self._steps == 2:
-            os._exit(139)
-        return super().step(action, look)
-
-
 class DyingOnceEnv(SlideEnv):
-    """As `DyingEnv`, but lives when the file named by EXAMPLE_DIED exists, which its first death makes."""
+    """Its process is gone in the middle of an episode, as after a segmentation fault, but only once.
+
+    It lives when the file named by EXAMPLE_DIED exists, which its first death makes.
+    """
 
     def step(self, action: FloatArray, look: bool) -> Step:
         """Die at the third step, the first time."""
@@ -82,11 +75,6 @@ class ForgetfulEnv(SlideEnv):
         super().reset(episode, look)
         self.x += 0.1 * before
         return self._result(look)
-
-
-def dies() -> Suite:
-    """Return a suite whose worker dies."""
-    return _broken("example_dies", DyingEnv)
 
 
 def dies_once() -> Suite:
