@@ -57,7 +57,8 @@ def losses(out):
 
 
 def start(command):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Sums depend on the number of threads: the child has as many as this process, to which it is compared bit for bit.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.Popen([sys.executable, *command], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
