@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from evals.types import ActionSpace, Camera, Protocol, StateSpace, Suite, Task
+from evals.spaces import ActionSpace, StateSpace
+from evals.types import Camera, Protocol, Suite, Task
 
 CAMERA_SIZE = 256
 

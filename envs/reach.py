@@ -14,20 +14,8 @@ import numpy as np
 from envs.experts.intent import sentence, signs
 from evals.contract import Env
 from evals.errors import ContractError
-from evals.types import (
-    ActionChunk,
-    ActionSpace,
-    Camera,
-    Episode,
-    FloatArray,
-    Image,
-    Observation,
-    Protocol,
-    StateSpace,
-    Step,
-    Suite,
-    Task,
-)
+from evals.spaces import ActionSpace, StateSpace
+from evals.types import ActionChunk, Camera, Episode, FloatArray, Image, Observation, Protocol, Step, Suite, Task
 
 ACTION_SPACE = ActionSpace(
     frame="world", metres_per_unit=0.02, radians_per_unit=0.1, gripper_open=-1.0, gripper_closed=1.0

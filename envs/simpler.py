@@ -15,7 +15,8 @@ from envs.simpler_assets import Pack, find_pack
 from envs.simpler_tasks import CAMERA, bridge_task, start_of
 from envs.simpler_vulkan import start_renderer
 from evals.errors import ContractError, SimulatorError, UnknownNameError
-from evals.types import ActionSpace, Episode, FloatArray, Observation, Step, Suite, Task
+from evals.spaces import ActionSpace
+from evals.types import Episode, FloatArray, Observation, Step, Suite, Task
 
 if TYPE_CHECKING:
     from envs.simpler_camera import PhotoCamera

@@ -21,7 +21,8 @@ from envs.simpler_placements import (
     square_region,
 )
 from evals.errors import UnknownNameError, UsageError
-from evals.types import ActionSpace, Camera, Episode, Protocol, StateSpace, Suite, Task
+from evals.spaces import ActionSpace, StateSpace
+from evals.types import Camera, Episode, Protocol, Suite, Task
 
 CONTROL_HZ = 5
 SIMULATION_HZ = 500

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from evals.types import ActionChunk, ActionSpace, Episode, FloatArray, Observation, StateSpace, Step
+from evals.spaces import ActionSpace, StateSpace
+from evals.types import ActionChunk, Episode, FloatArray, Observation, Step
 
 
 class Env(Protocol):

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from evals.errors import SpaceMismatchError, UsageError
-from evals.types import ActionChunk, ActionSpace, Episode, Observation, Suite
+from evals.spaces import ActionSpace
+from evals.types import ActionChunk, Episode, Observation, Suite
 from vla.actions import unnormalize_affine
 from vla.checkpoint import Checkpoint, load_checkpoint
 from vla.data.frames import resize

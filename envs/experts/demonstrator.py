@@ -15,7 +15,8 @@ import numpy as np
 from envs.experts.policy import expert
 from evals.contract import Env, PrivilegedPolicy
 from evals.errors import UsageError
-from evals.types import ActionChunk, Episode, FloatArray, Observation, StateSpace, Suite
+from evals.spaces import StateSpace
+from evals.types import ActionChunk, Episode, FloatArray, Observation, Suite
 
 PUSH_STEPS = (3, 8)  # shortest and longest push, in control steps
 PUSH_METRES = 0.02  # a step, at most, along each axis

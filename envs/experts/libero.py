@@ -19,7 +19,8 @@ from envs.experts.pick_place import inside, on_region, on_thing, pick_and_place
 from envs.experts.pushing import push
 from evals.contract import Env
 from evals.errors import UsageError
-from evals.types import ActionChunk, ActionSpace, Episode, FloatArray, Observation, StateSpace, Suite
+from evals.spaces import ActionSpace, StateSpace
+from evals.types import ActionChunk, Episode, FloatArray, Observation, Suite
 
 _ATTEMPTS = 2  # rounds over the goals
 _TURN_CAP = 0.6

@@ -16,7 +16,8 @@ from envs.simpler import BridgeEnv
 from evals.contract import Env
 from evals.errors import UsageError
 from evals.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from evals.types import ActionChunk, ActionSpace, Episode, FloatArray, Observation, StateSpace, Suite
+from evals.spaces import ActionSpace, StateSpace
+from evals.types import ActionChunk, Episode, FloatArray, Observation, Suite
 
 # The gripper link's x axis points along the fingers, its y axis from finger to finger; columns in the world frame.
 R_WORLD_DOWN = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])

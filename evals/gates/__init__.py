@@ -15,7 +15,8 @@ from evals.contract import Env, Policy
 from evals.errors import UnknownNameError
 from evals.gates import episodes, golden, motion
 from evals.gates.finding import Bench, Finding, require
-from evals.types import Suite, Task, differences
+from evals.spaces import differences
+from evals.types import Suite, Task
 
 __all__ = [
     "BEFORE_RUN",

@@ -12,7 +12,8 @@ import numpy as np
 from evals.gates.finding import Bench, Finding, in_words
 from evals.gates.rotations import declared_matrix, degrees_between
 from evals.rotations import matrix_to_axis_angle, nearest_rotation
-from evals.types import FloatArray, Observation, RotationFormat
+from evals.spaces import RotationFormat
+from evals.types import FloatArray, Observation
 
 GRIPPER_STEPS = 10
 PUSH_STEPS = 5

@@ -6,7 +6,8 @@ import numpy as np
 
 from evals.errors import ContractError
 from evals.rotations import axis_angle_to_matrix, euler_xyz_to_matrix, quat_wxyz_to_xyzw, quat_xyzw_to_matrix
-from evals.types import FloatArray, RotationFormat
+from evals.spaces import RotationFormat
+from evals.types import FloatArray
 
 
 def declared_matrix(rotation: FloatArray, rotation_format: RotationFormat) -> FloatArray:

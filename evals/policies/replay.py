@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from evals.errors import UsageError
-from evals.types import ActionChunk, Episode, Image, Observation, StateSpace, Suite
+from evals.spaces import StateSpace
+from evals.types import ActionChunk, Episode, Image, Observation, Suite
 
 
 class Replay:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from evals.contract import one_at_a_time
-from evals.types import ActionChunk, Episode, Observation, StateSpace, Suite
+from evals.spaces import StateSpace
+from evals.types import ActionChunk, Episode, Observation, Suite
 
 
 class Blind:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evals.types import ActionChunk, Episode, Observation, StateSpace, Suite
+from evals.spaces import StateSpace
+from evals.types import ActionChunk, Episode, Observation, Suite
 from vla_eval_example.slide import ACTION_SPACE, STATE_SPACE
 
 

@@ -7,18 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from evals.errors import ContractError
-from evals.types import (
-    ActionSpace,
-    Camera,
-    Episode,
-    FloatArray,
-    Observation,
-    Protocol,
-    StateSpace,
-    Step,
-    Suite,
-    Task,
-)
+from evals.spaces import ActionSpace, StateSpace
+from evals.types import Camera, Episode, FloatArray, Observation, Protocol, Step, Suite, Task
 
 ACTION_SPACE = ActionSpace(rotation="none", frame="world", metres_per_unit=0.05)
 STATE_SPACE = StateSpace(names=("x",), rotation="none", source="the puck itself")
