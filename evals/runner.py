@@ -63,12 +63,12 @@ def _drive(setup: Setup, recorder: Recorder, progress: Progress) -> list[Episode
     try:
         for episodes in rounds:
             ran += episodes
-            todo = [e for e in episodes if e.id not in recorder.done or not recorder.done[e.id].status.scored]
-            if todo and engine is None:
-                engine = _start_engine(setup, len(todo))
+            remaining = [e for e in episodes if e.id not in recorder.done or not recorder.done[e.id].status.scored]
+            if remaining and engine is None:
+                engine = _start_engine(setup, len(remaining))
                 driver = Driver(setup, engine, recorder, progress)
-            if todo:
-                driver.drive(todo)
+            if remaining:
+                driver.drive(remaining)
             if len(rounds) > 1 and _decided(setup, list(recorder.done.values()), progress):
                 break
     finally:
