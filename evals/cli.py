@@ -14,6 +14,7 @@ from evals.errors import RunIncompleteError, UnknownNameError, UsageError, VlaEv
 from evals.registry import COMMANDS, POLICIES, SUITES, load_command, load_suite, names
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+FILE_WIDTH = 140  # columns of a table that goes into a file
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,6 +56,8 @@ def _run(config: RunConfig) -> int:
     from evals.summary_format import notes, render, rich_table
 
     stdout, stderr = Console(), Console(stderr=True)
+    if not stdout.is_terminal:
+        stdout = Console(width=FILE_WIDTH)
     setup = prepare(config)
     with ConsoleProgress(stderr) as progress:
         summary = run(setup, progress)
