@@ -29,9 +29,9 @@ class Corpus:
     """One split of one embodiment.
 
     Attributes:
-        name: The embodiment.
-        rate_hz: Control rate.
-        episodes: At least one.
+        name: the embodiment.
+        rate_hz: control rate.
+        episodes: at least one.
     """
 
     name: str

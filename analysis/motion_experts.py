@@ -75,17 +75,17 @@ def pack(tuning: Iterable[Path], test: Iterable[Path], path: Path = EXPERTS) -> 
     """Pack the traces of run folders into one file.
 
     Args:
-        tuning: Run folders of the tuning split, with `traces/<episode>.npz`: `actions [T, 7]` in the suite's convention
+        tuning: run folders of the tuning split, with `traces/<episode>.npz`: `actions [T, 7]` in the suite's convention
             and `said [T]`, the intents as motion sentences.
-        test: Run folders of the test split. An initial state that the tuning split has as well is left out, whatever
+        test: run folders of the test split. An initial state that the tuning split has as well is left out, whatever
             else differs (seed, noise, protocol): the scene is known.
-        path: File to write.
+        path: file to write.
 
     Returns:
         Episodes packed, by split.
 
     Raises:
-        TraceError: A trace has other contents, or no folder has any.
+        TraceError: a trace has other contents, or no folder has any.
     """
     learned = _recorded(tuning)
     known = {trace.scene for trace in learned}

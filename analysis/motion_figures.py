@@ -62,9 +62,9 @@ def draw_scales(scales: pd.DataFrame, normalized: bool, axes: Axes) -> Axes:
     """Draw what is published of each data set's x, y, z deltas: q01 to q99 thin, mean ± std thick.
 
     Args:
-        scales: As `published_scales` returns it.
-        normalized: Whether deltas are divided by `max(|q01|, |q99|)`.
-        axes: To draw on.
+        scales: as `published_scales` returns it.
+        normalized: whether deltas are divided by `max(|q01|, |q99|)`.
+        axes: to draw on.
     """
     datasets = list(dict.fromkeys(scales["dataset"]))
     for row in scales.itertuples():

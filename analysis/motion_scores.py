@@ -22,10 +22,10 @@ class MotionScore(NamedTuple):
     """Scores of one labeller on one corpus.
 
     Attributes:
-        accuracy: Fraction of steps whose whole sentence is right.
-        boundary_seconds: Mean distance from a true change of sentence to the nearest labelled one.
-        flicker_hz: Changes of sentence per second; `true_flicker_hz` is that of the intents.
-        true_flicker_hz: See there.
+        accuracy: fraction of steps whose whole sentence is right.
+        boundary_seconds: mean distance from a true change of sentence to the nearest labelled one.
+        flicker_hz: changes of sentence per second; `true_flicker_hz` is that of the intents.
+        true_flicker_hz: see there.
     """
 
     accuracy: float

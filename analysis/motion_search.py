@@ -123,11 +123,11 @@ def search(start: Config, space: Space, parts: Sequence[Sequence[Corpus]], budge
     """Find the setting with the highest objective: half the budget in draws, half in nudges of the best.
 
     Args:
-        start: Its fields outside the space stay; it competes as well.
-        space: Fields to choose.
-        parts: Tuning splits, part by part.
-        budget: Settings tried.
-        seed: Of the search.
+        start: its fields outside the space stay; it competes as well.
+        space: fields to choose.
+        parts: tuning splits, part by part.
+        budget: settings tried.
+        seed: of the search.
     """
     rng = np.random.default_rng(seed)
     glance = [[replace(one, episodes=one.episodes[:_GLANCE_EPISODES]) for one in part] for part in parts]

@@ -32,21 +32,21 @@ class Embodiment:
     """How one robot turns intents into recorded actions.
 
     Attributes:
-        name: After the public data set whose rate and scale it borrows (`dataset_statistics` of Open X-Embodiment).
-        rate_hz: Control rate.
-        scale: Top translation and rotation per control step, in the data set's own units.
-        backward_speed: Top speed backward, right, down ... as a fraction of the one forward, left, up.
-        inertia_seconds: Time constant of the first-order lag between intent and action.
-        wobble: Standard deviation of the slow relative change of speed within a span.
-        coupling: Largest fraction of one axis's speed that leaks into another.
-        drift: Standard deviation of a slow bias on every axis.
-        rest_jitter: Standard deviation of the noise of an arm at rest.
-        speed_jitter: Further standard deviation per unit of speed.
-        quantum: Recorded steps are multiples of this.
-        dead_zone: Smaller values are recorded as zero.
-        gripper_ramp: Whether the level moves gradually through the event instead of jumping at its start.
-        gripper_flicker: Chance per second of a wrong level for one step.
-        turns_about: Axes that its tasks ever turn about; the others record jitter alone, and their quantiles are small.
+        name: after the public data set whose rate and scale it borrows (`dataset_statistics` of Open X-Embodiment).
+        rate_hz: control rate.
+        scale: top translation and rotation per control step, in the data set's own units.
+        backward_speed: top speed backward, right, down ... as a fraction of the one forward, left, up.
+        inertia_seconds: time constant of the first-order lag between intent and action.
+        wobble: standard deviation of the slow relative change of speed within a span.
+        coupling: largest fraction of one axis's speed that leaks into another.
+        drift: standard deviation of a slow bias on every axis.
+        rest_jitter: standard deviation of the noise of an arm at rest.
+        speed_jitter: further standard deviation per unit of speed.
+        quantum: recorded steps are multiples of this.
+        dead_zone: smaller values are recorded as zero.
+        gripper_ramp: whether the level moves gradually through the event instead of jumping at its start.
+        gripper_flicker: chance per second of a wrong level for one step.
+        turns_about: axes that its tasks ever turn about; the others record jitter alone, and their quantiles are small.
     """
 
     name: str

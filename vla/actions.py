@@ -27,7 +27,7 @@ def normalize_affine(actions: ArrayLike, statistics: ActionStatistics) -> NDArra
 
     Args:
         actions: `[..., 7]` in the robot's units.
-        statistics: Of the training set.
+        statistics: of the training set.
 
     Returns:
         `[..., 7]` in [-1, 1].
@@ -52,10 +52,10 @@ def normalize_scale(
 
     Args:
         actions: `[..., 7]` in the robot's units.
-        statistics: Of the data set.
-        smallest_scale: Lower bound of an axis's scale, as a part of the largest one of its group (translation or
+        statistics: of the data set.
+        smallest_scale: lower bound of an axis's scale, as a part of the largest one of its group (translation or
             rotation); 0 leaves every axis its own scale.
-        smallest_turn: Lower bound of a rotation's scale, as a multiple of the largest translation's. Both bounds keep
+        smallest_turn: lower bound of a rotation's scale, as a multiple of the largest translation's. Both bounds keep
             the corrections of an axis that is never used from being blown up to motions.
 
     Returns:
@@ -76,7 +76,7 @@ class ActionTokenizer:
     """256 equal bins of [-1, 1], 256 tokens, 256 centres; the largest round-trip error is 1/256.
 
     Attributes:
-        first_token_id: Id of `<extra_0>`, the first of 256 tokens appended at the tail of the vocabulary.
+        first_token_id: id of `<extra_0>`, the first of 256 tokens appended at the tail of the vocabulary.
     """
 
     first_token_id: int = 0
@@ -95,7 +95,7 @@ class ActionTokenizer:
         """Turn token ids into the centres of their bins, of the same shape.
 
         Raises:
-            ActionDataError: An id is no action token.
+            ActionDataError: an id is no action token.
         """
         bins = np.asarray(token_ids) - self.first_token_id
         _check_ids(bins, 0, BINS - 1, self.first_token_id)
@@ -110,7 +110,7 @@ class OpenVLAActionTokenizer:
     value 1.0 gets id `vocab_size - 256`, whose centre is that of the bin before it: the reference's off-by-one.
 
     Attributes:
-        vocab_size: Size of the language model's vocabulary, without padding rows (Llama 2: 32,000).
+        vocab_size: size of the language model's vocabulary, without padding rows (Llama 2: 32,000).
     """
 
     vocab_size: int = 32_000
@@ -123,7 +123,7 @@ class OpenVLAActionTokenizer:
         """Turn token ids into bin centres, of the same shape.
 
         Raises:
-            ActionDataError: An id is no action token.
+            ActionDataError: an id is no action token.
         """
         numbers = self.vocab_size - np.asarray(token_ids)
         _check_ids(numbers, 1, BINS, self.vocab_size)

@@ -43,11 +43,11 @@ class Checkpoint:
     """A model with all that is needed to use it or to train on.
 
     Attributes:
-        model: Weights on the CPU, float32, in eval mode.
-        prompter: Its tokenizer and prompts.
-        statistics: Action statistics, by un-normalisation key.
-        stage: Last stage of training; only "finetune" and "action" models act.
-        training: What `vla-train` was asked to do, for the record.
+        model: weights on the CPU, float32, in eval mode.
+        prompter: its tokenizer and prompts.
+        statistics: action statistics, by un-normalisation key.
+        stage: last stage of training; only "finetune" and "action" models act.
+        training: what `vla-train` was asked to do, for the record.
     """
 
     model: MotionVLA
@@ -65,7 +65,7 @@ class Checkpoint:
         """Return the statistics to un-normalise actions with.
 
         Raises:
-            UnnormalizationError: There are none under that key; the message lists the known ones.
+            UnnormalizationError: there are none under that key; the message lists the known ones.
         """
         if key not in self.statistics:
             raise UnnormalizationError(
@@ -81,10 +81,10 @@ def save_checkpoint(
     """Write a checkpoint; a folder that was there is replaced only when the new one is complete.
 
     Args:
-        folder: Where to.
-        checkpoint: What to write.
-        weights: The model's tensors, where they had to be gathered from several processes; else the model's own.
-        dtype: In which weights are stored; "float16" halves the file.
+        folder: where to.
+        checkpoint: what to write.
+        weights: the model's tensors, where they had to be gathered from several processes; else the model's own.
+        dtype: in which weights are stored; "float16" halves the file.
     """
     config = checkpoint.config
     frozen = {tower.name: tower for tower in config.towers if tower.frozen}
@@ -117,10 +117,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        CheckpointError: A file is missing or damaged, tensors are missing or unexpected (listed), or a frozen tower is
+        CheckpointError: a file is missing or damaged, tensors are missing or unexpected (listed), or a frozen tower is
             not the one that the model was trained with.
-        TokenizerError: The tokenizer lacks the action tokens.
-        WeightsError: A frozen tower cannot be found; the message says where it was sought.
+        TokenizerError: the tokenizer lacks the action tokens.
+        WeightsError: a frozen tower cannot be found; the message says where it was sought.
     """
     described = _described(folder)
     config = ModelConfig.from_json(described["model"], str(folder / _CONFIG))

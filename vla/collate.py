@@ -33,9 +33,9 @@ class Collate:
     """Writes the sequences of samples and pads them; picklable, for loader workers.
 
     Attributes:
-        prompter: Of the model.
-        statistics: By dataset, to normalise actions.
-        target: What the model learns to say.
+        prompter: of the model.
+        statistics: by dataset, to normalise actions.
+        target: what the model learns to say.
     """
 
     prompter: Prompter

@@ -18,22 +18,22 @@ class TowerConfig:
     """One vision transformer whose patch features the language model sees.
 
     Attributes:
-        name: Its name inside the model; state-dict keys begin with `towers.<name>.`.
-        kind: Class of `transformers` that it is.
-        source: Where its pretrained weights are: a hub id, a folder, `package:<distribution>`, or "" for random
+        name: its name inside the model; state-dict keys begin with `towers.<name>.`.
+        kind: class of `transformers` that it is.
+        source: where its pretrained weights are: a hub id, a folder, `package:<distribution>`, or "" for random
             weights.
-        width: Channels of a patch feature.
-        layers: Blocks of the published network.
-        heads: Attention heads.
-        mlp: Hidden width of a block's MLP.
+        width: channels of a patch feature.
+        layers: blocks of the published network.
+        heads: attention heads.
+        mlp: hidden width of a block's MLP.
         mean: RGB mean that images in [0, 1] are shifted by.
         std: RGB deviation that they are divided by.
-        patch: Side of a patch, pixels.
-        registers: Register tokens (DINOv2 with registers).
-        activation: Of the MLP. Prismatic runs SigLIP through timm, with the exact GELU.
-        skipped_layers: Blocks at the end that are neither built nor run. Prismatic reads the last block but one,
+        patch: side of a patch, pixels.
+        registers: register tokens (DINOv2 with registers).
+        activation: of the MLP. Prismatic runs SigLIP through timm, with the exact GELU.
+        skipped_layers: blocks at the end that are neither built nor run. Prismatic reads the last block but one,
             without the final norm, so the last block's weights never matter.
-        frozen: Whether it stays as published. A frozen tower is not stored in checkpoints but named by source and hash.
+        frozen: whether it stays as published. A frozen tower is not stored in checkpoints but named by source and hash.
     """
 
     name: str
@@ -57,9 +57,9 @@ class LanguageConfig:
     """The language model, any causal one of `transformers`.
 
     Attributes:
-        source: Hub id, folder, `package:<distribution>`, or "" for random weights.
-        tokenizer: The same for its tokenizer; `small:<size>` trains one of that size on the instructions.
-        model: Keyword arguments of its `transformers` configuration, `model_type` among them.
+        source: hub id, folder, `package:<distribution>`, or "" for random weights.
+        tokenizer: the same for its tokenizer; `small:<size>` trains one of that size on the instructions.
+        model: keyword arguments of its `transformers` configuration, `model_type` among them.
     """
 
     source: str
@@ -77,19 +77,19 @@ class ModelConfig:
     """Everything that decides what the network computes from an observation, but for weights and statistics.
 
     Attributes:
-        name: Of the preset it came from.
-        towers: Their patch features are concatenated by channel; grids must agree.
-        language: The language model.
-        image_size: Side that images are resized to, pixels (`vla.data.frames.resize`).
-        cameras: What the views show, in the order in which their tokens stand; datasets and suites name their own
+        name: of the preset it came from.
+        towers: their patch features are concatenated by channel; grids must agree.
+        language: the language model.
+        image_size: side that images are resized to, pixels (`vla.data.frames.resize`).
+        cameras: what the views show, in the order in which their tokens stand; datasets and suites name their own
             cameras. The paper uses one third-person view.
-        pool: Patches merged per side before projection, channels stacked (1 = none, as the paper).
-        projector_width: Hidden width of the projector; None is four times the feature width, as Prismatic's fused one.
-        state_size: Numbers of proprioceptive state that become one more token; 0 = none, as the paper.
-        chunk: Actions predicted at once; 1 in the paper.
-        system: System text of the prompt.
-        image_position: Where the image stands in the user's turn. The paper does not say; Prismatic puts it first.
-        motion: Whether the model says a motion sentence before it acts (False: table 2 without the motion turn).
+        pool: patches merged per side before projection, channels stacked (1 = none, as the paper).
+        projector_width: hidden width of the projector; None is four times the feature width, as Prismatic's fused one.
+        state_size: numbers of proprioceptive state that become one more token; 0 = none, as the paper.
+        chunk: actions predicted at once; 1 in the paper.
+        system: system text of the prompt.
+        image_position: where the image stands in the user's turn. The paper does not say; Prismatic puts it first.
+        motion: whether the model says a motion sentence before it acts (False: table 2 without the motion turn).
     """
 
     name: str
@@ -141,11 +141,11 @@ class ModelConfig:
         """Build a configuration from `to_json` data.
 
         Args:
-            data: Parsed JSON.
-            where: File that error messages name.
+            data: parsed JSON.
+            where: file that error messages name.
 
         Raises:
-            CheckpointError: Fields are missing, unknown or of another type.
+            CheckpointError: fields are missing, unknown or of another type.
         """
         try:
             fields = dict(data)

@@ -34,11 +34,11 @@ class Decoded:
     """One answer.
 
     Attributes:
-        tokens: Everything said, forced tokens and stops included.
-        motion: The motion sentence, or None where none is said.
-        action_ids: The action tokens, `[7 * chunk]`; empty where no action is said.
-        passes: Forward passes of the language model, the prefix that is cached per instruction not counted.
-        accepted: Tokens chosen without a pass of their own, because a draft was right.
+        tokens: everything said, forced tokens and stops included.
+        motion: the motion sentence, or None where none is said.
+        action_ids: the action tokens, `[7 * chunk]`; empty where no action is said.
+        passes: forward passes of the language model, the prefix that is cached per instruction not counted.
+        accepted: tokens chosen without a pass of their own, because a draft was right.
     """
 
     tokens: tuple[int, ...]
@@ -65,9 +65,9 @@ class Decoder:
     """Decodes batches of observations with one model, whose weights do not change meanwhile.
 
     Args:
-        model: In eval mode.
-        prompter: Of the model's tokenizer and configuration.
-        grammar: What may be said; with a motion turn if `prompter.config.motion`.
+        model: in eval mode.
+        prompter: of the model's tokenizer and configuration.
+        grammar: what may be said; with a motion turn if `prompter.config.motion`.
         skip_forced: False runs every token in a pass of its own, as a plain loop with a cache does (for measurements).
     """
 
@@ -91,7 +91,7 @@ class Decoder:
 
         Args:
             observed: `[B, observation_tokens, L]`, from `MotionVLA.observation`.
-            instructions: One a row.
+            instructions: one a row.
             drafts: `Decoded.tokens` of the last step, one a row, or empty where there is no guess. They change how many
                 passes an answer takes, never what it says.
 

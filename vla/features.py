@@ -33,9 +33,9 @@ class FeatureMixture(Mixture):
     """A mixture that reads stored features and decodes no image.
 
     Args:
-        sources: As the mixture of images has them.
-        labeller: Likewise.
-        config: Likewise; samples come in the same order.
+        sources: as the mixture of images has them.
+        labeller: likewise.
+        config: likewise; samples come in the same order.
         stored: `[steps, N, D]` of every source, from `feature_files`.
     """
 
@@ -62,12 +62,12 @@ def feature_files(model: MotionVLA, sources: Sequence[Source], folder: Path) -> 
     """Compute the features of every step of every source, unless `folder` holds them.
 
     Args:
-        model: Whose towers are all frozen, on the device to compute on.
-        sources: With the cameras that the model sees.
-        folder: Where files lie; their names carry a hash of towers, images and data.
+        model: whose towers are all frozen, on the device to compute on.
+        sources: with the cameras that the model sees.
+        folder: where files lie; their names carry a hash of towers, images and data.
 
     Raises:
-        TrainingError: A tower is not frozen.
+        TrainingError: a tower is not frozen.
     """
     trained = [tower.name for tower in model.config.towers if not tower.frozen]
     if trained:

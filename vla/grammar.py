@@ -22,8 +22,8 @@ class Grammar:
     """All answers of one kind, as a trie whose leaves run into one tail.
 
     Attributes:
-        edges: Per state, token id -> next state. The last state, `done`, has none.
-        first_action: First of the states that an action token leaves, or None if no action is said.
+        edges: per state, token id -> next state. The last state, `done`, has none.
+        first_action: first of the states that an action token leaves, or None if no action is said.
     """
 
     edges: tuple[dict[int, int], ...]
@@ -80,9 +80,9 @@ def grammar(prompter: Prompter, motion: bool, action: bool) -> Grammar:
     """Build the grammar of an answer.
 
     Args:
-        prompter: Knows the tokens.
-        motion: Whether the answer begins with a motion sentence.
-        action: Whether it ends with actions.
+        prompter: knows the tokens.
+        motion: whether the answer begins with a motion sentence.
+        action: whether it ends with actions.
     """
     edges: list[dict[int, int]] = [{}]
     sentence_ends: list[int] = []

@@ -30,20 +30,20 @@ class HmmLabeller(Labeller):
     One setting serves every data set; the defaults are what `python -m analysis.motion_search` found.
 
     Attributes:
-        slowest: Slowest hidden speed, in units of the data set's scale.
-        fastest: Fastest hidden speed; anything faster fits it without error.
-        speeds: Hidden speeds from slowest to fastest, in geometric steps; each exists both ways, and rest is one more.
-        rest_noise: Width of the noise that every episode is granted.
-        own_noise: Width granted per unit of the episode's own jitter, the median change from step to step.
-        speed_noise: Further width per unit of the hidden speed.
-        pace_noise: Further width per unit of the arm's mean speed around the step: eq. 1's idea.
-        pace_span: Steps around `t` over which that mean is taken.
-        word_cost: Price, in nats, of a change of word.
-        speed_cost: Price of a change of speed that leaves the word.
-        event_steps: Longest gripper event; it ends earlier when another motion starts.
-        gripper_hold: Steps a gripper level must last to count; shorter runs are flicker.
-        smallest_scale: See `vla.actions.normalize_scale`.
-        smallest_turn: See there.
+        slowest: slowest hidden speed, in units of the data set's scale.
+        fastest: fastest hidden speed; anything faster fits it without error.
+        speeds: hidden speeds from slowest to fastest, in geometric steps; each exists both ways, and rest is one more.
+        rest_noise: width of the noise that every episode is granted.
+        own_noise: width granted per unit of the episode's own jitter, the median change from step to step.
+        speed_noise: further width per unit of the hidden speed.
+        pace_noise: further width per unit of the arm's mean speed around the step: eq. 1's idea.
+        pace_span: steps around `t` over which that mean is taken.
+        word_cost: price, in nats, of a change of word.
+        speed_cost: price of a change of speed that leaves the word.
+        event_steps: longest gripper event; it ends earlier when another motion starts.
+        gripper_hold: steps a gripper level must last to count; shorter runs are flicker.
+        smallest_scale: see `vla.actions.normalize_scale`.
+        smallest_turn: see there.
     """
 
     slowest: float = 0.169
@@ -73,9 +73,9 @@ class HmmLabeller(Labeller):
         """Label several episodes at once: Viterbi's loop over steps is paid once for all of them.
 
         Args:
-            episodes: Name -> `[T, 7]` actions; names appear in error messages.
-            statistics: Of their data set.
-            axes: Of their robot.
+            episodes: name -> `[T, 7]` actions; names appear in error messages.
+            statistics: of their data set.
+            axes: of their robot.
 
         Returns:
             `[T, 6]` slots for each episode, in order.
@@ -161,8 +161,8 @@ def gripper_spans(level: Floats, motion: Floats, longest: int, hold: int) -> Flo
     Args:
         level: `[T]`, 1 = open.
         motion: `[T, n]` slots of the arm's motion.
-        longest: Steps.
-        hold: Steps a level must last to count.
+        longest: steps.
+        hold: steps a level must last to count.
 
     Returns:
         `[T]`: +1 opening, -1 closing, 0 otherwise.

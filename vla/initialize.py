@@ -27,11 +27,11 @@ def initial_checkpoint(
 
     Args:
         init: "scratch", a checkpoint folder, or a Prismatic `.pt` file.
-        options: What to build; ignored for a checkpoint folder.
-        instructions: What a small tokenizer is trained on.
-        stage: That training is in.
-        motion: Whether the model is to say a motion sentence.
-        seed: Of random weights.
+        options: what to build; ignored for a checkpoint folder.
+        instructions: what a small tokenizer is trained on.
+        stage: that training is in.
+        motion: whether the model is to say a motion sentence.
+        seed: of random weights.
 
     Raises:
         TrainingError: `init` is none of the three.

@@ -31,7 +31,7 @@ class RaggedCache:
     """Keys and values of `B` rows.
 
     Attributes:
-        keys_values: Of `S` slots a row.
+        keys_values: of `S` slots a row.
         valid: `[B, S]` bool; slots that hold a token of the row.
         lengths: `[B]` int64; tokens of each row, which is the position of its next one.
     """
@@ -90,7 +90,7 @@ class RaggedCache:
 
         Args:
             counts: `[B]` tokens to forget, at most the block's length.
-            block: That block.
+            block: that block.
         """
         width = block.embedded.shape[1]
         columns = torch.arange(width, device=self.valid.device)

@@ -39,13 +39,13 @@ class Labeller(Protocol):
         """Label `[T, 7]` actions with `[T, 6]` slots of -1, 0, +1 in the order of `vla.motion.SLOTS`.
 
         Args:
-            actions: Of one episode; entry 6 is the gripper's level, 1 = open.
-            statistics: Of the actions' data set.
-            axes: Which way the robot's axes point.
-            episode: Names the episode in error messages.
+            actions: of one episode; entry 6 is the gripper's level, 1 = open.
+            statistics: of the actions' data set.
+            axes: which way the robot's axes point.
+            episode: names the episode in error messages.
 
         Raises:
-            ActionDataError: The actions are not finite `[T, 7]` numbers.
+            ActionDataError: the actions are not finite `[T, 7]` numbers.
         """
         ...
 
@@ -65,8 +65,8 @@ class RawLabeller(Labeller):
     pitch. Windows are cut short at the end of an episode.
 
     Attributes:
-        threshold: In the data set's own units (metres, radians, gripper level); ECoT's 0.03 is for Bridge.
-        window: Displacement span in steps.
+        threshold: in the data set's own units (metres, radians, gripper level); ECoT's 0.03 is for Bridge.
+        window: displacement span in steps.
     """
 
     threshold: float = 0.03
@@ -100,18 +100,18 @@ class AdaptiveLabeller(Labeller):
     Attributes:
         base_translation: `T_base` of eq. 1 for x, y, z and their norm, in units of the data set's scale.
         base_rotation: `T_base` for roll, pitch, yaw.
-        beta: Sensitivity of the threshold to speed; 0 is a fixed threshold.
-        tau: Steps before `t` over which eq. 1 averages the speed.
-        fast: Shortest displacement window, in steps.
-        mid: Middle window, in steps; gripper events are sought in it.
-        slow: Longest window, in steps.
-        anchor: Where windows lie: `future` is `[t, t + X)`, the motion that is about to happen; `past` is the literal
+        beta: sensitivity of the threshold to speed; 0 is a fixed threshold.
+        tau: steps before `t` over which eq. 1 averages the speed.
+        fast: shortest displacement window, in steps.
+        mid: middle window, in steps; gripper events are sought in it.
+        slow: longest window, in steps.
+        anchor: where windows lie: `future` is `[t, t + X)`, the motion that is about to happen; `past` is the literal
             reading of eqs. 2-4; `centered` puts `t` in the middle.
-        detectors: Which of eqs. 2-4 are used.
+        detectors: which of eqs. 2-4 are used.
         normalization: `scale` keeps zero at zero; `affine` is the literal reading of the paper.
-        gripper_hold: Steps a gripper level must last to count; shorter runs are flicker.
-        smallest_scale: See `vla.actions.normalize_scale`; 0 is the paper's reading.
-        smallest_turn: See there.
+        gripper_hold: steps a gripper level must last to count; shorter runs are flicker.
+        smallest_scale: see `vla.actions.normalize_scale`; 0 is the paper's reading.
+        smallest_turn: see there.
     """
 
     base_translation: float = 0.42
@@ -201,9 +201,9 @@ def gripper_events(level: Floats, span: int, anchor: Anchor, hold: int) -> Float
 
     Args:
         level: `[T]`, 1 = open.
-        span: Window in steps.
-        anchor: Where the window lies.
-        hold: Steps.
+        span: window in steps.
+        anchor: where the window lies.
+        hold: steps.
 
     Returns:
         `[T]`: +1 opening, -1 closing, 0 otherwise.

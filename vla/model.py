@@ -59,7 +59,7 @@ class LossSums(NamedTuple):
     """Sums over the tokens of a batch that carry loss; their quotients can be formed over several batches.
 
     Attributes:
-        loss: Summed cross-entropy in nats, with gradient.
+        loss: summed cross-entropy in nats, with gradient.
         tokens: `[3]` tokens of motion, of action and of other text.
         correct: `[3]` of these, those that the model ranks first.
         row_loss: `[B]` summed cross-entropy of every row, without gradient.
@@ -104,8 +104,8 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
     Weights are random until they are loaded (`vla.weights`, `vla.checkpoint`).
 
     Args:
-        config: What to build.
-        vocabulary: Tokens of the tokenizer, action tokens included. The embedding table grows if they do not fit it.
+        config: what to build.
+        vocabulary: tokens of the tokenizer, action tokens included. The embedding table grows if they do not fit it.
     """
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
@@ -146,7 +146,7 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
             `[B, N, D]` patch features of all cameras, concatenated over towers by channel, merged `pool` by `pool`.
 
         Raises:
-            ImageError: Wrong dtype or shape.
+            ImageError: wrong dtype or shape.
         """
         self._check_images(images)
         pixels = images.flatten(0, 1).permute(0, 3, 1, 2).float() / 255

@@ -42,8 +42,8 @@ class MotionSyntaxError(ModelError):
     """A text is not a sentence of the motion language.
 
     Attributes:
-        text: The text as it was given.
-        position: Index of the first character that no sentence of the language has there.
+        text: the text as it was given.
+        position: index of the first character that no sentence of the language has there.
     """
 
     def __init__(self, text: str, position: int, expected: list[str]) -> None:
@@ -89,7 +89,7 @@ class MotionAxes:
     """Which way each action dimension of an embodiment points.
 
     Attributes:
-        signs: One +1 or -1 for each of x, y, z, roll, pitch, yaw; a robot that faces its camera may need some at -1.
+        signs: one +1 or -1 for each of x, y, z, roll, pitch, yaw; a robot that faces its camera may need some at -1.
     """
 
     signs: tuple[int, int, int, int, int, int] = (1, 1, 1, 1, 1, 1)
@@ -120,7 +120,7 @@ def parse(text: str) -> Motion:
     """Read one sentence of the motion language.
 
     Raises:
-        MotionSyntaxError: The text is anything but one of the 729 sentences, letter for letter.
+        MotionSyntaxError: the text is anything but one of the 729 sentences, letter for letter.
     """
     motion = _motion_of_sentence().get(text)
     if motion is None:

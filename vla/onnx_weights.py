@@ -37,7 +37,7 @@ def dinov2_from_onnx(path: Path, layers: int) -> dict[str, Tensor]:
 
     Args:
         path: ONNX file whose backbone is called `backbone`.
-        layers: Blocks to read.
+        layers: blocks to read.
 
     Returns:
         Tensors with the names of `transformers.Dinov2Model`, without its final norm.

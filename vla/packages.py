@@ -26,7 +26,7 @@ def package_file(source: str) -> Path:
         source: `package:<distribution>`.
 
     Raises:
-        WeightsError: An unknown package, or one that is not installed; the message says how to install it.
+        WeightsError: an unknown package, or one that is not installed; the message says how to install it.
     """
     known = {**GGUF_FILES, **ONNX_FILES}
     if source not in known:

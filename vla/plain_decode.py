@@ -16,11 +16,11 @@ def plain_decode(
     """Say, token by token, the highest-scored one that the grammar allows.
 
     Args:
-        model: In eval mode.
-        prompter: Of the model's tokenizer and configuration.
-        grammar: What may be said.
+        model: in eval mode.
+        prompter: of the model's tokenizer and configuration.
+        grammar: what may be said.
         observed: `[1, observation_tokens, L]`, from `MotionVLA.observation`.
-        instruction: The task in words.
+        instruction: the task in words.
 
     Returns:
         All token ids of the answer.

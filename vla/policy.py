@@ -34,10 +34,10 @@ class PolicyOptions:
     """How a checkpoint is run.
 
     Attributes:
-        unnorm_key: Data set whose statistics turn predictions back into the robot's units.
-        rotation: Format of that data set's rotation deltas.
-        replan_every: Actions of a chunk to run before looking again.
-        exact: Answer every observation alone and without drafts, so that its batch cannot change even a rounding.
+        unnorm_key: data set whose statistics turn predictions back into the robot's units.
+        rotation: format of that data set's rotation deltas.
+        replan_every: actions of a chunk to run before looking again.
+        exact: answer every observation alone and without drafts, so that its batch cannot change even a rounding.
     """
 
     unnorm_key: str
@@ -60,18 +60,18 @@ def vla(
     """Load a checkpoint as a policy.
 
     Args:
-        suite: That it is to act in.
-        checkpoint: Folder that `vla-train` wrote.
-        unnorm_key: Data set of the checkpoint whose action statistics are used.
+        suite: that it is to act in.
+        checkpoint: folder that `vla-train` wrote.
+        unnorm_key: data set of the checkpoint whose action statistics are used.
         device: "cpu", "cuda" or "cuda:N".
-        exact: Answer every observation alone, so that nothing depends on what it is batched with.
-        cameras: The suite's names of the model's views, with commas between; by default its first ones.
-        rotation: Format of the data set's rotation deltas (real Bridge V2 has Euler angles; our recordings axis-angle).
-        replan_every: Actions of a chunk to run before looking again; by default all of them.
+        exact: answer every observation alone, so that nothing depends on what it is batched with.
+        cameras: the suite's names of the model's views, with commas between; by default its first ones.
+        rotation: format of the data set's rotation deltas (real Bridge V2 has Euler angles; our recordings axis-angle).
+        replan_every: actions of a chunk to run before looking again; by default all of them.
 
     Raises:
-        UsageError: The checkpoint cannot be used here; the message says why.
-        SpaceMismatchError: Its numbers are not the suite's.
+        UsageError: the checkpoint cannot be used here; the message says why.
+        SpaceMismatchError: its numbers are not the suite's.
     """
     try:
         loaded = load_checkpoint(checkpoint)

@@ -71,7 +71,7 @@ def preset(name: str) -> ModelConfig:
     """Return the configuration of that name.
 
     Raises:
-        ModelError: There is none; the message lists the known ones.
+        ModelError: there is none; the message lists the known ones.
     """
     if name not in PRESETS:
         raise ModelError(f"No model preset named {name!r}. Known: {', '.join(PRESETS)}.")

@@ -51,14 +51,14 @@ def load_prismatic(model: MotionVLA, path: Path) -> tuple[str, ...]:
     """Load a Prismatic checkpoint.
 
     Args:
-        model: With towers named `dino` and `siglip`.
-        path: The `.pt` file.
+        model: with towers named `dino` and `siglip`.
+        path: the `.pt` file.
 
     Returns:
         Names of the towers that the checkpoint held; the others were loaded from their own sources.
 
     Raises:
-        WeightsError: Another layout, or tensors that do not fit.
+        WeightsError: another layout, or tensors that do not fit.
     """
     parts = read_prismatic(path)
     load_exactly(model.projector, _without_prefix(parts["projector"], "projector."), f"{path}: projector")

@@ -22,11 +22,11 @@ class Metrics(NamedTuple):
     """Of one optimizer step.
 
     Attributes:
-        loss: Mean cross-entropy of all tokens with loss, nats.
-        motion_accuracy: Share of motion tokens ranked first, or None where there are none.
-        action_accuracy: Of action tokens.
-        text_accuracy: Of other text.
-        gradient_norm: Before clipping.
+        loss: mean cross-entropy of all tokens with loss, nats.
+        motion_accuracy: share of motion tokens ranked first, or None where there are none.
+        action_accuracy: of action tokens.
+        text_accuracy: of other text.
+        gradient_norm: before clipping.
     """
 
     loss: float
@@ -40,11 +40,11 @@ class Progress:
     """Writes metrics to `metrics.jsonl` and, if asked to, to a tracking service; shows a bar on a terminal.
 
     Args:
-        folder: Of the run.
-        steps: In all.
+        folder: of the run.
+        steps: in all.
         report: "none", "wandb" or "trackio".
-        speaks: Whether this process is the one that says anything.
-        told: Configuration, for the service.
+        speaks: whether this process is the one that says anything.
+        told: configuration, for the service.
     """
 
     def __init__(self, folder: Path, steps: int, report: str, speaks: bool, told: dict[str, Any]) -> None:

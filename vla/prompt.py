@@ -48,8 +48,8 @@ class Prompt:
     """What the model reads before it speaks.
 
     Attributes:
-        before: Token ids in front of the observation; equal for equal instructions, whatever the observation is.
-        after: Token ids behind it, up to the header of the first turn that the model writes.
+        before: token ids in front of the observation; equal for equal instructions, whatever the observation is.
+        after: token ids behind it, up to the header of the first turn that the model writes.
     """
 
     before: tuple[int, ...]
@@ -61,8 +61,8 @@ class Prompter:
     """Writes prompts and training sequences for one tokenizer and one model configuration.
 
     Attributes:
-        tokenizer: With action tokens.
-        config: Of the model.
+        tokenizer: with action tokens.
+        config: of the model.
     """
 
     tokenizer: Tokenizer
@@ -93,11 +93,11 @@ class Prompter:
         """Write what precedes the answer.
 
         Args:
-            instruction: The task in words.
-            motion: Whether the answer begins with a motion sentence (else with the action tokens).
+            instruction: the task in words.
+            motion: whether the answer begins with a motion sentence (else with the action tokens).
 
         Raises:
-            PromptError: The instruction is empty, or prompt and longest answer exceed the model's context.
+            PromptError: the instruction is empty, or prompt and longest answer exceed the model's context.
         """
         question = f"What action should the robot take to {canonical_instruction(instruction)}?"
         head = self._encode(f"{START}system\n{self.config.system}{STOP}\n{START}user\n")
@@ -114,9 +114,9 @@ class Prompter:
         """Write a training sequence.
 
         Args:
-            instruction: The task in words.
-            motion: The motion sentence; None leaves the motion turn out.
-            action_ids: Action tokens; None leaves the action turn out (pretraining on motion).
+            instruction: the task in words.
+            motion: the motion sentence; None leaves the motion turn out.
+            action_ids: action tokens; None leaves the action turn out (pretraining on motion).
         """
         prompt = self.prompt(instruction, motion is not None)
         ids = [*prompt.before, *[0] * self.config.observation_tokens, *prompt.after]
@@ -139,8 +139,8 @@ class Prompter:
 
         Args:
             turns: (question, answer) pairs; the image belongs to the first question.
-            image: Whether there is one.
-            longest: Tokens after which the sequence is cut.
+            image: whether there is one.
+            longest: tokens after which the sequence is cut.
         """
         ids = self._encode(f"{START}system\n{self.config.system}{STOP}\n")
         ids, kinds, observation = list(ids), [0] * len(ids), [False] * len(ids)
@@ -193,7 +193,7 @@ def canonical_instruction(instruction: str) -> str:
     """Lower-case an instruction and strip a final full stop, as OpenVLA does.
 
     Raises:
-        PromptError: Nothing is left.
+        PromptError: nothing is left.
     """
     text = " ".join(instruction.lower().split()).removesuffix(".").rstrip()
     if not text:

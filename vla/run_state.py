@@ -22,8 +22,8 @@ class RunState:
     """The folder of a run: its configuration, and weights, optimizer and position in the data after some step.
 
     Args:
-        folder: Of the run.
-        told: Its configuration as JSON data.
+        folder: of the run.
+        told: its configuration as JSON data.
     """
 
     def __init__(self, folder: Path, told: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ class RunState:
         """Take the folder for this run, or find that it is this run's already.
 
         Raises:
-            TrainingError: It holds a run of another configuration; the message names the fields.
+            TrainingError: it holds a run of another configuration; the message names the fields.
         """
         path = self._folder / _CONFIG
         if path.is_file():

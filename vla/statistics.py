@@ -31,16 +31,16 @@ class ActionStatistics:
     """Statistics of one data set's actions, per dimension over all steps.
 
     Attributes:
-        dataset: The data set's name, as error messages and JSON files call it.
+        dataset: the data set's name, as error messages and JSON files call it.
         mean: `[7]`, as the following five.
-        std: Population standard deviation.
-        min: Smallest value.
-        max: Largest value.
+        std: population standard deviation.
+        min: smallest value.
+        max: largest value.
         q01: 1 % quantile, linear interpolation (`numpy.quantile`'s default, as OpenVLA).
         q99: 99 % quantile.
-        mask: Whether the affine normalisation scales the dimension by its quantiles; False for the gripper.
-        num_transitions: Steps counted.
-        num_trajectories: Episodes counted.
+        mask: whether the affine normalisation scales the dimension by its quantiles; False for the gripper.
+        num_transitions: steps counted.
+        num_trajectories: episodes counted.
     """
 
     dataset: str
@@ -73,8 +73,8 @@ class ActionSamples:
     neither order nor sharding changes a bit of the result.
 
     Attributes:
-        dataset: The data set's name.
-        episodes: One `[T, 7]` array an episode.
+        dataset: the data set's name.
+        episodes: one `[T, 7]` array an episode.
     """
 
     dataset: str
@@ -94,7 +94,7 @@ class ActionSamples:
         """Compute the statistics of everything added.
 
         Raises:
-            ActionDataError: Nothing was added.
+            ActionDataError: nothing was added.
         """
         if not self.episodes:
             raise ActionDataError(f"Data set {self.dataset!r} has no episode: statistics need at least one step.")
@@ -125,7 +125,7 @@ def check_actions(actions: ArrayLike, dataset: str, episode: str = "") -> NDArra
     """Return actions as float64 `[T, 7]`, or say what is wrong with them.
 
     Raises:
-        ActionDataError: Wrong shape, no step, NaN or infinity, or a gripper level outside [0, 1].
+        ActionDataError: wrong shape, no step, NaN or infinity, or a gripper level outside [0, 1].
     """
     where = f"Data set {dataset!r}, episode {episode or '(unnamed)'}"
     array = np.asarray(actions, dtype=np.float64)
@@ -155,7 +155,7 @@ def read_statistics(path: Path) -> dict[str, ActionStatistics]:
     """Read a `dataset_statistics.json` in OpenVLA's layout: `{name: {"action": {...}, "num_transitions": ...}}`.
 
     Raises:
-        ActionDataError: A data set lacks its action statistics or one of their vectors.
+        ActionDataError: a data set lacks its action statistics or one of their vectors.
     """
     return {name: statistics_from_json(name, entry) for name, entry in json.loads(path.read_text()).items()}
 

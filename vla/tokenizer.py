@@ -28,12 +28,12 @@ def make_tokenizer(source: str, instructions: Iterable[str] = ()) -> Tokenizer:
     """Load or train a tokenizer and append the action tokens.
 
     Args:
-        source: Hub id, folder with a `tokenizer.json`, `package:<distribution>`, or `small:<size>`: a byte-level BPE
+        source: hub id, folder with a `tokenizer.json`, `package:<distribution>`, or `small:<size>`: a byte-level BPE
             of at most that many tokens, trained on the prompt, all motion sentences and the instructions.
-        instructions: What a small tokenizer is trained on; others ignore them.
+        instructions: what a small tokenizer is trained on; others ignore them.
 
     Raises:
-        TokenizerError: The source cannot be loaded, or lacks the turn tokens.
+        TokenizerError: the source cannot be loaded, or lacks the turn tokens.
     """
     if source.startswith(_SMALL):
         tokenizer = _train_small(int(source.removeprefix(_SMALL)), instructions)
@@ -51,11 +51,11 @@ def action_tokenizer(tokenizer: Tokenizer, where: str = "The tokenizer") -> Acti
     """Find the 256 action tokens.
 
     Args:
-        tokenizer: That should hold them.
-        where: What error messages call it.
+        tokenizer: that should hold them.
+        where: what error messages call it.
 
     Raises:
-        TokenizerError: They are missing, or their ids are not consecutive.
+        TokenizerError: they are missing, or their ids are not consecutive.
     """
     names = ActionTokenizer().token_names
     known = {name: tokenizer.token_to_id(name) for name in names}
@@ -75,7 +75,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """Read `tokenizer.json` of a folder.
 
     Raises:
-        TokenizerError: There is none, or it is damaged.
+        TokenizerError: there is none, or it is damaged.
     """
     path = folder / _FILE
     if not path.is_file():

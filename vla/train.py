@@ -47,8 +47,8 @@ class Run:
     """Everything that a training loop needs.
 
     Attributes:
-        checkpoint: The model to train, with what is saved beside it.
-        loader: Micro batches of this process, endless and resumable.
+        checkpoint: the model to train, with what is saved beside it.
+        loader: micro batches of this process, endless and resumable.
     """
 
     checkpoint: Checkpoint
@@ -65,8 +65,8 @@ def train(config: TrainConfig) -> None:
     """Train until the last step, from where the run in its folder stands.
 
     Raises:
-        TrainingError: The folder holds another run.
-        DivergedError: A loss is not finite.
+        TrainingError: the folder holds another run.
+        DivergedError: a loss is not finite.
     """
     accelerator = make_accelerator(config.loop.device)
     state = RunState(config.loop.out, recorded(config))

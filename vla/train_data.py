@@ -20,8 +20,8 @@ def read_sources(config: TrainConfig) -> tuple[Source, ...]:
     """Read every episode of every dataset (places, not pixels) and compute the action statistics.
 
     Raises:
-        DataError: A dataset cannot be read.
-        TrainingError: Two folders hold data sets of one name, or a folder holds no episode.
+        DataError: a dataset cannot be read.
+        TrainingError: two folders hold data sets of one name, or a folder holds no episode.
     """
     weights = config.weights or (1.0,) * len(config.data)
     sources: list[Source] = []

@@ -69,8 +69,8 @@ class Conversation:
     """One entry of the data file.
 
     Attributes:
-        name: Its id.
-        image: Path of its image, or None.
+        name: its id.
+        image: path of its image, or None.
         turns: (question, answer) pairs, the image mark taken out.
     """
 
@@ -151,7 +151,7 @@ def read_conversations(path: Path, images: Path) -> list[Conversation]:
     """Read a file in LLaVA's format.
 
     Raises:
-        TrainingError: Not JSON, no entry, or an entry of another layout (named).
+        TrainingError: not JSON, no entry, or an entry of another layout (named).
     """
     try:
         entries = json.loads(path.read_text())
@@ -166,7 +166,7 @@ def load_image(path: Path, size: int) -> NDArray[np.uint8]:
     """Read an image file as `[size, size, 3]` uint8 RGB.
 
     Raises:
-        ImageError: The file is missing or no image.
+        ImageError: the file is missing or no image.
     """
     try:
         with Image.open(path) as image:

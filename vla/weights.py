@@ -41,7 +41,7 @@ def load_pretrained(model: MotionVLA) -> None:
     """Load every tower and the language model from the sources in the model's configuration; "" leaves random weights.
 
     Raises:
-        WeightsError: A source cannot be reached, or its tensors do not fit.
+        WeightsError: a source cannot be reached, or its tensors do not fit.
     """
     for tower in model.config.towers:
         load_tower(model, tower)
@@ -109,13 +109,13 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], what: str, spar
     """Load tensors, or say which are missing, unexpected or of another shape.
 
     Args:
-        module: To load into.
-        state: Its tensors by name.
-        what: What error messages call it.
-        spared: Beginnings of names that are loaded otherwise.
+        module: to load into.
+        state: its tensors by name.
+        what: what error messages call it.
+        spared: beginnings of names that are loaded otherwise.
 
     Raises:
-        WeightsError: Any is; nothing has been loaded then.
+        WeightsError: any is; nothing has been loaded then.
     """
     own = {name: value for name, value in module.state_dict().items() if not name.startswith(spared or ("\0",))}
     problems = {

@@ -45,16 +45,16 @@ class Card:
     """What a dataset holds.
 
     Attributes:
-        directory: Where it lies.
-        format: What `dataset_format` says.
-        lengths: Steps of each episode.
-        control_hz: Control steps per second, or None where nobody says.
-        cameras: Camera name -> height and width of its first image.
-        state_size: Numbers in the state.
-        statistics: Of the actions.
-        labels: Motion sentence -> steps.
-        instructions: Instruction -> episodes.
-        bad: What could not be read.
+        directory: where it lies.
+        format: what `dataset_format` says.
+        lengths: steps of each episode.
+        control_hz: control steps per second, or None where nobody says.
+        cameras: camera name -> height and width of its first image.
+        state_size: numbers in the state.
+        statistics: of the actions.
+        labels: motion sentence -> steps.
+        instructions: instruction -> episodes.
+        bad: what could not be read.
     """
 
     directory: Path
@@ -89,7 +89,7 @@ def make_card(
     """Read a whole dataset, decode the first image of every camera of every episode, and label every step.
 
     Raises:
-        DataError: Nothing in it can be read, or what `on_bad` raises for one episode.
+        DataError: nothing in it can be read, or what `on_bad` raises for one episode.
     """
     bad: list[str] = []
 

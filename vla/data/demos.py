@@ -24,9 +24,9 @@ class DrawnFrames:
     """Every k-th image of an episode, in one npy file.
 
     Attributes:
-        where: File and episode.
-        every: Control steps from one image to the next.
-        steps: Control steps of the episode.
+        where: file and episode.
+        every: control steps from one image to the next.
+        steps: control steps of the episode.
     """
 
     where: Where
@@ -47,13 +47,13 @@ def read_demos(directory: Path, view: str | None = None, on_bad: OnBad = fail) -
     """Yield the episodes of a demonstration folder.
 
     Args:
-        directory: The folder.
-        view: Folder under `images/` whose images to use, e.g. "256px-every1"; by default the only one. Episodes that
+        directory: the folder.
+        view: folder under `images/` whose images to use, e.g. "256px-every1"; by default the only one. Episodes that
             were not drawn in it are left out; without any view, episodes have no cameras.
-        on_bad: What to do with an episode that cannot be used.
+        on_bad: what to do with an episode that cannot be used.
 
     Raises:
-        DataError: The folder is no such folder, has another format, or several views and none was named.
+        DataError: the folder is no such folder, has another format, or several views and none was named.
     """
     manifest = _manifest(directory)
     chosen = _view(directory, view)

@@ -19,16 +19,16 @@ class Episode:
     """One demonstration; `actions[t]` was taken on seeing `cameras[name][t]` and `state[t]`.
 
     Attributes:
-        dataset: Name of the dataset, the key of its action statistics.
-        where: File and name of the episode, as error messages say them.
-        instruction: The task in words, as the dataset has it.
+        dataset: name of the dataset, the key of its action statistics.
+        where: file and name of the episode, as error messages say them.
+        instruction: the task in words, as the dataset has it.
         actions: `[T, 7]` float32 `(dx, dy, dz, droll, dpitch, dyaw, gripper)` in the robot's own units per control
             step; the gripper is a level, 1 = open, 0 = closed.
         state: `[T, S]` float32 proprioception in the dataset's own layout; `S` is 0 where it has none.
-        cameras: Camera name -> images, `T` of them.
-        control_hz: Control steps per second, or None where nobody says.
+        cameras: camera name -> images, `T` of them.
+        control_hz: control steps per second, or None where nobody says.
         intents: `T` motion sentences that an expert intended, or empty.
-        usable: Sorted steps at which a sample may start, or None for all: some steps have no image, and some are not
+        usable: sorted steps at which a sample may start, or None for all: some steps have no image, and some are not
             to be imitated.
     """
 
@@ -60,7 +60,7 @@ def checked(episode: Episode) -> Episode:
     """Return the episode if it can be trained on.
 
     Raises:
-        DataError: No step; actions of another shape than `[T, 7]`, not finite, or with a gripper level outside [0, 1];
+        DataError: no step; actions of another shape than `[T, 7]`, not finite, or with a gripper level outside [0, 1];
             a state that is not finite; a camera, state or intents of another length.
     """
     place = episode.where

@@ -12,9 +12,9 @@ class Where:
     """The place of a fault.
 
     Attributes:
-        file: File or folder.
-        episode: Name of the episode in it, or "".
-        field: Name of the feature, column, camera or action dimension, or "".
+        file: file or folder.
+        episode: name of the episode in it, or "".
+        field: name of the feature, column, camera or action dimension, or "".
     """
 
     file: Path
@@ -31,7 +31,7 @@ class DataError(Exception):
     """A dataset cannot be read; the text names file, episode and field, and the way out.
 
     Attributes:
-        where: The place of the fault.
+        where: the place of the fault.
     """
 
     def __init__(self, where: Where, problem: str) -> None:

@@ -20,7 +20,7 @@ def export(demonstrations: Path, target: Path) -> None:
     pushed off its path.
 
     Raises:
-        DataError: An episode cannot be used, or the target is not empty.
+        DataError: an episode cannot be used, or the target is not empty.
     """
     manifest = json.loads((demonstrations / MANIFEST).read_text())
     views = [path.name for path in sorted((demonstrations / "images").glob("*px-every1"))]

@@ -46,7 +46,7 @@ class FileFrames:
     """Encoded images that lie in a file at known places (TFRecord).
 
     Attributes:
-        where: File, episode and feature.
+        where: file, episode and feature.
         spans: `[T, 2]` offset and size in bytes.
     """
 
@@ -70,7 +70,7 @@ class ParquetFrames:
     Parquet is read by the row group: a writer that wants fast random access makes row groups short.
 
     Attributes:
-        where: File, episode and column.
+        where: file, episode and column.
         rows: `[T]` rows of the file.
     """
 
@@ -97,9 +97,9 @@ class VideoFrames:
     """Frames of a video file (LeRobot's video features), found by timestamp.
 
     Attributes:
-        where: File, episode and camera.
+        where: file, episode and camera.
         seconds: `[T]` presentation time of each step in the file.
-        tolerance: Largest distance in seconds between a step and its frame.
+        tolerance: largest distance in seconds between a step and its frame.
     """
 
     where: Where
@@ -128,9 +128,9 @@ class Hdf5Frames:
     """Raw pixels in an HDF5 dataset `[N, H, W, 3]`.
 
     Attributes:
-        where: File, episode and the dataset's path in it.
+        where: file, episode and the dataset's path in it.
         rows: `[T]` entries along the first axis.
-        upside_down: Whether images are stored turned by 180 degrees, as robosuite renders them.
+        upside_down: whether images are stored turned by 180 degrees, as robosuite renders them.
     """
 
     where: Where
@@ -164,7 +164,7 @@ def decode(encoded: bytes, where: Where, step: int) -> Image:
     """Decode a JPEG or PNG (or whatever Pillow knows) to RGB.
 
     Raises:
-        DataError: The bytes are no image, or the image is cut short.
+        DataError: the bytes are no image, or the image is cut short.
     """
     try:
         with Pillow.open(BytesIO(encoded)) as image:

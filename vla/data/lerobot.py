@@ -61,12 +61,12 @@ def read_lerobot(directory: Path, layout: Layout | None = None, on_bad: OnBad = 
     """Yield the episodes in the order of their index within each data file.
 
     Args:
-        directory: The folder that holds `meta/info.json`.
-        layout: What the action numbers mean; may be left out where the action's names are `ACTION_NAMES`.
-        on_bad: Called for what cannot be read.
+        directory: the folder that holds `meta/info.json`.
+        layout: what the action numbers mean; may be left out where the action's names are `ACTION_NAMES`.
+        on_bad: called for what cannot be read.
 
     Raises:
-        DataError: The folder is no dataset of a known version, its action layout is unknown, or what `on_bad` raises.
+        DataError: the folder is no dataset of a known version, its action layout is unknown, or what `on_bad` raises.
     """
     dataset, entries = _open(directory, layout)
     by_file: dict[Path, list[_Entry]] = defaultdict(list)

@@ -56,14 +56,14 @@ class LeRobotWriter:
         """Begin a dataset.
 
         Args:
-            root: Its folder, which must be missing or empty.
-            fps: Control steps per second.
-            robot_type: Name of the robot, as LeRobot records it.
-            encoding: Of the images; PNG is lossless, JPEG (quality 95) five to ten times smaller.
-            file_mb: A data file is closed when it is this big.
+            root: its folder, which must be missing or empty.
+            fps: control steps per second.
+            robot_type: name of the robot, as LeRobot records it.
+            encoding: of the images; PNG is lossless, JPEG (quality 95) five to ten times smaller.
+            file_mb: a data file is closed when it is this big.
 
         Raises:
-            DataError: The folder holds something.
+            DataError: the folder holds something.
         """
         if root.exists() and any(root.iterdir()):
             raise DataError(Where(root), "is not empty; name a new folder, or remove it.")
@@ -92,11 +92,11 @@ class LeRobotWriter:
         """Write one episode.
 
         Args:
-            episode: Its actions, state, images, instruction and intents.
-            columns: Further columns, name -> `[T]` or `[T, N]` numbers.
+            episode: its actions, state, images, instruction and intents.
+            columns: further columns, name -> `[T]` or `[T, N]` numbers.
 
         Raises:
-            DataError: The episode cannot be trained on, or has other columns than the first.
+            DataError: the episode cannot be trained on, or has other columns than the first.
         """
         checked(episode)
         arrays = self._arrays(episode, columns or {})
@@ -121,7 +121,7 @@ class LeRobotWriter:
         """Write the metadata; the dataset is complete after this.
 
         Raises:
-            DataError: There is no episode.
+            DataError: there is no episode.
         """
         if not self._writer:
             raise DataError(Where(self._root), "no episode was added; there is no dataset to write.")

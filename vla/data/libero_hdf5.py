@@ -34,12 +34,12 @@ def read_libero_hdf5(directory: Path, keep_noops: bool = False, on_bad: OnBad = 
     """Yield the demonstrations of every `*.hdf5` file, in the order of file names and demo numbers.
 
     Args:
-        directory: A folder of task files, such as `libero_spatial/`.
-        keep_noops: Whether to keep the steps that OpenVLA's modified sets leave out; see `moving_steps`.
-        on_bad: Called for what cannot be read.
+        directory: a folder of task files, such as `libero_spatial/`.
+        keep_noops: whether to keep the steps that OpenVLA's modified sets leave out; see `moving_steps`.
+        on_bad: called for what cannot be read.
 
     Raises:
-        DataError: There is no such file; or what `on_bad` raises.
+        DataError: there is no such file; or what `on_bad` raises.
     """
     paths = sorted(directory.glob("*.hdf5"))
     if not paths:

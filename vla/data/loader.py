@@ -42,12 +42,12 @@ class MixtureLoader(Generic[Batch]):
         """Prepare a loader.
 
         Args:
-            mixture: What to draw from.
-            collate: Makes a batch of samples; must be picklable if there are workers.
-            batch_size: Samples a batch has, of this rank.
+            mixture: what to draw from.
+            collate: makes a batch of samples; must be picklable if there are workers.
+            batch_size: samples a batch has, of this rank.
             shard: (rank, number of ranks).
-            workers: Processes that read ahead; 0 reads in this one.
-            samples: Where to stop, counted from the mixture's beginning over all ranks; by default never. The last
+            workers: processes that read ahead; 0 reads in this one.
+            samples: where to stop, counted from the mixture's beginning over all ranks; by default never. The last
                 batch may be smaller than the others, and a rank may have one batch less than another.
         """
         self._mixture, self._collate, self._batch_size = mixture, collate, batch_size
@@ -77,7 +77,7 @@ class MixtureLoader(Generic[Batch]):
         """Continue after the last batch of `state`; another number of ranks or batch size is fine.
 
         Raises:
-            ValueError: The state is of another mixture.
+            ValueError: the state is of another mixture.
         """
         if state["mixture"] != self._mixture.fingerprint:
             raise ValueError(

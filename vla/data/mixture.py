@@ -30,12 +30,12 @@ class Source:
     """One dataset of a mixture.
 
     Attributes:
-        episodes: Its episodes.
-        statistics: Its stored action statistics, by which motion is labelled.
-        cameras: Which cameras a sample shows, in this order.
-        weight: How often a step is seen, relative to a step of a source with weight 1 (the convention of the published
+        episodes: its episodes.
+        statistics: its stored action statistics, by which motion is labelled.
+        cameras: which cameras a sample shows, in this order.
+        weight: how often a step is seen, relative to a step of a source with weight 1 (the convention of the published
             Open X-Embodiment mixtures).
-        axes: Which way its action dimensions point.
+        axes: which way its action dimensions point.
     """
 
     episodes: Sequence[Episode]
@@ -55,10 +55,10 @@ class MixtureConfig:
     """How samples are drawn.
 
     Attributes:
-        seed: Of the shuffle.
-        image_size: Side in pixels to which images are resized; None leaves them as they are stored.
-        chunk: Actions a sample holds.
-        epoch: Samples an epoch has; by default the steps of all sources.
+        seed: of the shuffle.
+        image_size: side in pixels to which images are resized; None leaves them as they are stored.
+        chunk: actions a sample holds.
+        epoch: samples an epoch has; by default the steps of all sources.
     """
 
     seed: int = 0
@@ -80,15 +80,15 @@ class Sample:
     """One step, as a training batch is made of.
 
     Attributes:
-        dataset: Key of the action statistics.
-        episode: Name of the episode.
-        step: Step of the episode.
-        instruction: The task in words, as the dataset has it.
-        images: One `[size, size, 3]` uint8 RGB for each of the source's cameras.
+        dataset: key of the action statistics.
+        episode: name of the episode.
+        step: step of the episode.
+        instruction: the task in words, as the dataset has it.
+        images: one `[size, size, 3]` uint8 RGB for each of the source's cameras.
         state: `[S]` float32 in the dataset's own layout.
         actions: `[chunk, 7]` float32 in the robot's own units, gripper 1 = open; past the end of the episode the arm
             stands still and the gripper keeps its level.
-        motion: The sentence of the step's motion, or "" without a labeller.
+        motion: the sentence of the step's motion, or "" without a labeller.
     """
 
     dataset: str
@@ -129,7 +129,7 @@ class Mixture:
         """Read sample `position >= 0` of the endless sequence.
 
         Raises:
-            DataError: An image cannot be read.
+            DataError: an image cannot be read.
         """
         place = self.place(position)
         source = self.sources[place.source]

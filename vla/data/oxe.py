@@ -32,15 +32,15 @@ class Layout:
     """Where a dataset keeps what we need, and what its action numbers mean.
 
     Attributes:
-        name: The dataset's name in TFDS.
-        actions: Pure function from the features `inputs` to `[T, 7]` float32, or fewer steps where `cut` says so.
-        inputs: Features that `actions` reads.
-        transform: The public transform that documents the numbers is `<transform>_dataset_transform`; "" for our own.
-        cameras: Our camera name -> image feature.
-        state: Features whose numbers, side by side, are the state.
-        instruction: Feature that holds the task in words.
-        control_hz: Control steps per second, or None where nobody says.
-        cut: Steps at the begin and at the end that the actions leave out.
+        name: the dataset's name in TFDS.
+        actions: pure function from the features `inputs` to `[T, 7]` float32, or fewer steps where `cut` says so.
+        inputs: features that `actions` reads.
+        transform: the public transform that documents the numbers is `<transform>_dataset_transform`; "" for our own.
+        cameras: our camera name -> image feature.
+        state: features whose numbers, side by side, are the state.
+        instruction: feature that holds the task in words.
+        control_hz: control steps per second, or None where nobody says.
+        cut: steps at the begin and at the end that the actions leave out.
     """
 
     name: str
@@ -63,7 +63,7 @@ def layout_named(name: str, asked_by: Path) -> Layout:
     """Return a layout by the dataset's name.
 
     Raises:
-        DataError: No such layout: what the action numbers of this dataset mean is unknown.
+        DataError: no such layout: what the action numbers of this dataset mean is unknown.
     """
     known = {layout.name: layout for layout in LAYOUTS}
     if name in known:

@@ -36,7 +36,7 @@ def dataset_format(directory: Path) -> str:
     """Return "demos", "lerobot", "libero_hdf5" or "rlds".
 
     Raises:
-        DataError: The folder is missing, or holds none of them.
+        DataError: the folder is missing, or holds none of them.
     """
     if not directory.is_dir():
         raise DataError(Where(directory), "is no folder.")
@@ -59,7 +59,7 @@ def read_episodes(directory: Path, options: ReadOptions | None = None, on_bad: O
     """Yield the episodes of a dataset of any format.
 
     Raises:
-        DataError: The dataset as a whole cannot be read, or what `on_bad` raises for one episode.
+        DataError: the dataset as a whole cannot be read, or what `on_bad` raises for one episode.
     """
     options = options or ReadOptions()
     layout = layout_named(options.layout, directory) if options.layout else None

@@ -29,7 +29,7 @@ class FeatureSpec:
 
     Attributes:
         kind: "tensor", "image" or "text".
-        shape: Of one step.
+        shape: of one step.
         dtype: NumPy's name, or "string".
         encoding: "none", "bytes" or "zlib": how a tensor is stored.
     """
@@ -46,13 +46,13 @@ def read_rlds(
     """Yield the episodes of one split, shard by shard, in the order of the files.
 
     Args:
-        directory: A TFDS version folder (with `features.json`), or the folder above its only version.
-        split: Which split.
-        layout: What the action numbers mean; by default that of the dataset's name.
-        on_bad: Called for what cannot be read.
+        directory: a TFDS version folder (with `features.json`), or the folder above its only version.
+        split: which split.
+        layout: what the action numbers mean; by default that of the dataset's name.
+        on_bad: called for what cannot be read.
 
     Raises:
-        DataError: The folder is no dataset or its layout is unknown; or what `on_bad` raises.
+        DataError: the folder is no dataset or its layout is unknown; or what `on_bad` raises.
     """
     folder = version_folder(directory)
     specs = read_specs(folder / "features.json")
@@ -71,7 +71,7 @@ def version_folder(directory: Path) -> Path:
     """Return the folder that holds `features.json`: `directory` or its only version.
 
     Raises:
-        DataError: There is none, or more than one.
+        DataError: there is none, or more than one.
     """
     if (directory / "features.json").is_file():
         return directory

@@ -80,7 +80,7 @@ def read_example(record: Record, where: Where) -> dict[str, Feature]:
         Feature name -> feature; byte strings are given as places in the record's file.
 
     Raises:
-        DataError: The payload is no Example.
+        DataError: the payload is no Example.
     """
     data = record.data
     features: dict[str, Feature] = {}
