@@ -24,7 +24,7 @@ test: ## set up, then lint, types and the whole test suite
 	@$(MAKE) --no-print-directory lint
 	.venv/bin/pytest
 
-demos: setup ## record the reference demonstrations into data/demos (about an hour on 2 cores), bit for bit
+demos: setup ## record the reference demonstrations into data/demos, the same bit for bit each time
 	for suite in libero_spatial libero_object libero_goal simpler_bridge; do \
 		.venv/bin/vla-eval record --suite $$suite --out data/demos/$$suite --trials 50 --every 0 \
 			--slowest 0.7 --fastest 1.2 --pushed 0.05 || exit 1; done
