@@ -146,7 +146,7 @@ class AdaptiveLabeller(Labeller):
         else:
             normalized = normalize_affine(array, statistics)
         deltas = round_to_grid(normalized[:, :GRIPPER]) * axes.signs
-        axis_threshold, group_threshold = self._thresholds(deltas)
+        axis_threshold, group_threshold = self.thresholds(deltas)
         named = np.zeros_like(deltas)
         undecided = np.ones((len(deltas), 4), dtype=bool)
         for detector in self.detectors:
@@ -159,7 +159,7 @@ class AdaptiveLabeller(Labeller):
         gripper = gripper_events(array[:, GRIPPER], self.mid, self.anchor, self.gripper_hold)
         return np.column_stack([words[:, :3], tilt, words[:, 5], gripper]).astype(np.int8)
 
-    def _thresholds(self, deltas: Floats) -> tuple[Floats, Floats]:
+    def thresholds(self, deltas: Floats) -> tuple[Floats, Floats]:
         """Eq. 1: `T_i(t)` per axis `[T, 6]` and per group `[T, 4]` (translation's norm, roll, pitch, yaw)."""
         base = np.repeat([self.base_translation, self.base_rotation], [4, 3])
         speed = np.column_stack([_norm(deltas[:, :3]), np.abs(deltas)])

@@ -166,14 +166,18 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
 
     def forward(self, batch: Batch) -> LossSums:
         """Compute next-token losses of a batch."""
+        return self._loss(self.hidden(batch)[:, :-1], batch)
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """Compute last hidden states, after the final norm: `[B, T, L]`, anything at padding."""
         features = batch.features if batch.features is not None else self.features(_required_images(batch))
         embedded = self.embed_tokens(batch.token_ids)
         observed = self.observation(features, batch.state).to(embedded.dtype)
         embedded = embedded.masked_scatter(batch.observation[..., None], observed)
         columns = torch.arange(embedded.shape[1], device=embedded.device)
         mask = columns < batch.lengths[:, None]
-        hidden = self.decoder(inputs_embeds=embedded, attention_mask=mask, use_cache=False).last_hidden_state
-        return self._loss(hidden[:, :-1], batch)
+        hidden: Tensor = self.decoder(inputs_embeds=embedded, attention_mask=mask, use_cache=False).last_hidden_state
+        return hidden
 
     def _loss(self, hidden: Tensor, batch: Batch) -> LossSums:
         """Score only the positions that predict a token with loss: the vocabulary is the widest layer by far."""
