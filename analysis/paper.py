@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from evals.errors import RecordError, UsageError
 
-PAPER = Path(__file__).resolve().parents[1] / "results" / "paper"
+_SOURCE = Path(__file__).resolve().parents[1] / "results" / "paper"
+_WHEEL = Path(__file__).resolve().parent / "published"  # where the build puts a copy (pyproject.toml)
+PAPER = _SOURCE if _SOURCE.is_dir() else _WHEEL
 AVERAGE, DELTA = "average", "delta"
 FIELDS = (
     "table", "group", "row", "size", "init", "pretrain_target", "motion", "method", "suite", "task", "value",

@@ -11,7 +11,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from evals.errors import RecordError, RunFolderError, RunIncompleteError, UsageE
 from evals.policies.replay import Replay
 from evals.progress import ConsoleProgress
 from evals.record import read_run
-from evals.registry import load_suite
+from evals.registry import EXPORTERS, load_all, load_suite
 from evals.runner import run
 from evals.setup import Setup, prepare
 from evals.types import Episode, EpisodeResult, Status, Suite
@@ -95,10 +94,13 @@ def record_command(arguments: list[str]) -> int:
     config = tyro.cli(RecordConfig, args=arguments, prog="vla-eval record")
     if config.trials < 1 or config.every < 0:
         raise UsageError(f"--trials {config.trials} --every {config.every}: at least 1 and 0 are expected.")
+    exporters = load_all(EXPORTERS)  # before hours of recording, not after
     record(config)
     if config.every:
         render(RenderConfig(config.out, config.every, config.cameras, config.size, None, config.workers))
-    _export(config.out)
+    for name, export in exporters.items():
+        if not (config.out / name).exists():
+            export(config.out, config.out / name)
     return 0
 
 
@@ -269,11 +271,3 @@ def _require_equal(played: Sequence[EpisodeResult], recorded: Sequence[Mapping[s
             f"{len(unlike)} of {len(played)} episodes did not play as they were recorded, the first of task "
             f"{unlike[0].task} state {unlike[0].initial_state}: other versions of the simulator draw other images."
         )
-
-
-def _export(folder: Path) -> None:
-    """Write the dataset formats that plugins offer."""
-    for exporter in entry_points(group="vla_eval.exporters"):
-        target = folder / exporter.name
-        if not target.exists():
-            exporter.load()(folder, target)

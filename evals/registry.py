@@ -21,6 +21,10 @@ from evals.types import Suite, Task
 SUITES = "vla_eval.suites"
 POLICIES = "vla_eval.policies"
 COMMANDS = "vla_eval.commands"
+EXPORTERS = "vla_eval.exporters"
+STOPPING = "vla_eval.stopping"
+# Packages of ours that need more than the harness does, and the extra that brings it.
+EXTRAS = {"analysis": "analysis", "vla": "train"}
 
 
 def names(group: str) -> list[str]:
@@ -69,6 +73,16 @@ def load_command(name: str) -> Callable[[list[str]], int]:
     return command
 
 
+def load_all(group: str) -> dict[str, Any]:
+    """Return every plugin of a group, by name.
+
+    Raises:
+        UsageError: one of ours needs an extra that is not installed.
+        ContractError: a plugin does not load.
+    """
+    return {name: _load(group.rpartition(".")[2].removesuffix("s"), group, name) for name in names(group)}
+
+
 def make_env(suite: Suite, task: Task, cameras: tuple[str, ...]) -> Env:
     """Build the simulator of one task. Call it in a worker process only: one process, one rendered env."""
     build: Callable[[Suite, Task, tuple[str, ...]], Env] = load_object(suite.env)
@@ -99,6 +113,11 @@ def _load(kind: str, group: str, name: str) -> Any:  # noqa: ANN401 - a plugin's
     try:
         return points[name].load()
     except (ImportError, AttributeError) as error:
+        extra = EXTRAS.get(points[name].value.split(".")[0])
+        if extra and isinstance(error, ModuleNotFoundError):
+            raise UsageError(
+                f"{kind.capitalize()} {name!r} needs the package {error.name!r}: pip install 'motion-vla[{extra}]'."
+            ) from error
         raise ContractError(f"{kind.capitalize()} {name!r} ({points[name].value}) does not load: {error}.") from error
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from evals.config import identity, key_values
@@ -17,7 +16,7 @@ from evals.errors import UsageError
 from evals.gates import before_run, require
 from evals.provenance import hash_path, provenance
 from evals.record import Header, Recorder, read_run
-from evals.registry import load_object
+from evals.registry import STOPPING, load_all, load_object
 from evals.setup import Setup
 from evals.summary import Summary, summarise
 from evals.types import Episode, EpisodeResult
@@ -99,8 +98,8 @@ def _decided(setup: Setup, results: Sequence[EpisodeResult], progress: Progress)
         raise UsageError(
             f"--until-decided: {config.until_decided} was run under another protocol; they do not compare."
         )
-    [rule] = entry_points(group="vla_eval.stopping")
-    decision = rule.load()(results, other.results, config.minimum_difference)
+    [rule] = load_all(STOPPING).values()
+    decision = rule(results, other.results, config.minimum_difference)
     if decision.decided:
         progress.say(decision.text)
     return bool(decision.decided)

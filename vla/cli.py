@@ -38,7 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     module, function = COMMANDS[name].main.split(":")
     try:
-        code: int = getattr(import_module(module), function)(rest)
+        loaded = import_module(module)
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"error: vla-train needs the package {error.name!r}: pip install 'motion-vla[train]'.\n")
+        return USAGE
+    try:
+        code: int = getattr(loaded, function)(rest)
     except (DataError, ModelError) as error:
         sys.stderr.write(f"error: {error}\n")
         return FAILED if isinstance(error, DivergedError) else USAGE

@@ -1,5 +1,7 @@
 """Which worker runs what, who is asked what, and how plugins are found."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from evals.batching import Batcher
 from evals.contract import one_at_a_time
 from evals.errors import UnknownNameError, UsageError
 from evals.policies.simple import noop, random
-from evals.registry import load_policy, load_suite
+from evals.registry import load_command, load_policy, load_suite
 from evals.schedule import Schedule
 from evals.types import ActionChunk, Episode, Observation
 
@@ -106,3 +108,11 @@ def test_options_are_parsed_after_their_annotations():
         load_policy("expert", load_suite("reach"), {"speed": "fast"})
     with pytest.raises(UnknownNameError, match=r"No option of policy 'expert' named 'sped'\. Did you mean 'speed'"):
         load_policy("expert", load_suite("reach"), {"sped": "1"})
+
+
+def test_a_plugin_of_ours_without_its_packages_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for module in [name for name in sys.modules if name.startswith("analysis")]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(UsageError, match=r"needs the package 'pandas': pip install 'motion-vla\[analysis\]'"):
+        load_command("tables")

@@ -71,3 +71,11 @@ def test_help_imports_nothing_heavy():
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "stats" in output
     assert output.splitlines()[-1] == "[]"
+
+
+def test_a_missing_package_names_the_extra(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "av", None)
+    for module in [name for name in sys.modules if name.startswith("vla.data")]:
+        monkeypatch.delitem(sys.modules, module)
+    assert main(["stats", str(tmp_path)]) == 2
+    assert "vla-train needs the package 'av': pip install 'motion-vla[train]'" in capsys.readouterr().err
