@@ -21,6 +21,8 @@ from evals.setup import Setup
 from evals.summary import Summary, summarise
 from evals.types import Episode, EpisodeResult
 
+Stop = Callable[[Sequence[EpisodeResult], Progress], bool]
+
 
 def run(setup: Setup, progress: Progress) -> Summary:
     """Run what is missing from the run folder and return the numbers of the whole plan.
@@ -30,7 +32,8 @@ def run(setup: Setup, progress: Progress) -> Summary:
         progress: told what happens.
 
     Raises:
-        RunFolderError: the folder belongs to something else.
+        RunFolderError: the folder belongs to something else, or the run to compare with is none.
+        UsageError: the run to compare with was made under another protocol.
         GateError: a convention probe failed.
         RunIncompleteError: nothing works; what was recorded stays.
     """
@@ -38,6 +41,7 @@ def run(setup: Setup, progress: Progress) -> Summary:
     checkpoint = hash_path(config.checkpoint) if config.checkpoint else ""
     conditions = key_values("--condition", config.condition)
     header = Header.of(suite, identity(config, setup.replan_every, checkpoint), conditions)
+    stop = _stopping_rule(setup)
     with Recorder(config.folder(), header) as recorder:
         if recorder.repaired:
             progress.say("The record's last line was cut off by a crash; it was removed and its episode runs again.")
@@ -48,27 +52,28 @@ def run(setup: Setup, progress: Progress) -> Summary:
             found = _pass_gates(setup, progress) if config.gates else "skipped"
             plain = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
             recorder.start_session({**provenance(), "gates": found, "config": plain, "planned": len(planned)})
-        ran = _drive(setup, recorder, progress)
+        ran = _drive(setup, recorder, progress, stop)
         wanted = {episode.id for episode in ran}
         results = [result for result in recorder.done.values() if result.episode_id in wanted]
     return summarise(suite.name, suite.tasks, results, Counter(episode.task for episode in ran))
 
 
-def _drive(setup: Setup, recorder: Recorder, progress: Progress) -> list[Episode]:
+def _drive(setup: Setup, recorder: Recorder, progress: Progress, stop: Stop | None) -> list[Episode]:
     """Run rounds of episodes, and return all that were planned until the run was over or decided."""
-    rounds = _rounds(setup)
+    scored = {result.episode_id for result in recorder.done.values() if result.status.scored}
+    rounds = [(episodes, [e for e in episodes if e.id not in scored]) for episodes in _rounds(setup)]
+    largest = max(len(remaining) for _, remaining in rounds)
     engine: WorkerPool | None = None
     ran: list[Episode] = []
     try:
-        for episodes in rounds:
+        for episodes, remaining in rounds:
             ran += episodes
-            remaining = [e for e in episodes if e.id not in recorder.done or not recorder.done[e.id].status.scored]
             if remaining and engine is None:
-                engine = _start_engine(setup, len(remaining))
+                engine = _start_engine(setup, largest)
                 driver = Driver(setup, engine, recorder, progress)
             if remaining:
                 driver.drive(remaining)
-            if len(rounds) > 1 and _decided(setup, list(recorder.done.values()), progress):
+            if stop is not None and stop(list(recorder.done.values()), progress):
                 break
     finally:
         if engine is not None:
@@ -89,20 +94,25 @@ def _rounds(setup: Setup) -> list[list[Episode]]:
     return [[episode for episode in setup.episodes if episode.initial_state == state] for state in states]
 
 
-def _decided(setup: Setup, results: Sequence[EpisodeResult], progress: Progress) -> bool:
-    """Ask the anytime-valid test, a plugin like all analysis, whether the comparison may stop here."""
+def _stopping_rule(setup: Setup) -> Stop | None:
+    """Return the anytime-valid test, a plugin like all analysis, against the run to compare with; None without one."""
     config = setup.config
-    assert config.until_decided is not None
+    if config.until_decided is None:
+        return None
     other = read_run(config.until_decided)
     if other.header.protocol_hash != setup.suite.protocol.hash:
         raise UsageError(
             f"--until-decided: {config.until_decided} was run under another protocol; they do not compare."
         )
-    [rule] = load_all(STOPPING).values()
-    decision = rule(results, other.results, config.minimum_difference)
-    if decision.decided:
-        progress.say(decision.text)
-    return bool(decision.decided)
+    [decide] = load_all(STOPPING).values()
+
+    def decided(results: Sequence[EpisodeResult], progress: Progress) -> bool:
+        decision = decide(results, other.results, config.minimum_difference)
+        if decision.decided:
+            progress.say(decision.text)
+        return bool(decision.decided)
+
+    return decided
 
 
 def _pass_gates(setup: Setup, progress: Progress) -> list[str]:

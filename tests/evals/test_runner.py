@@ -154,6 +154,14 @@ def test_a_run_stops_as_soon_as_a_comparison_is_decided(tmp_path):
     assert watch.said[-1].startswith("A is better than B by more than 20.0 points")
 
 
+def test_a_run_to_compare_with_that_is_none_is_refused_before_anything_runs(tmp_path):
+    (tmp_path / "empty").mkdir()
+    against = config(tmp_path / "expert", policy="expert", until_decided=tmp_path / "empty")
+    with pytest.raises(RunFolderError, match="is no run folder"):
+        run(prepare(against), Watch())
+    assert not (tmp_path / "expert").exists()
+
+
 def test_failures_can_be_filmed(tmp_path):
     av = pytest.importorskip("av")
     run(prepare(config(tmp_path, policy="noop", trials=1, tasks=("0",), video="failures")), Watch())
