@@ -118,7 +118,7 @@ def test_the_pack_is_looked_for_where_maniskills_variable_says_or_in_the_cache()
 
 def test_every_file_of_the_pack_has_a_hash_in_the_manifest():
     listed = manifest()
-    assert len(listed.files) == 60
+    assert len(listed.files) == 58
     assert len(listed.stand_ins) == 5
     assert all(len(sha256) == 64 for sha256 in [*listed.files.values(), *listed.stand_ins.values()])
     assert json.dumps(sorted(listed.files)).count("simpler") == 0
