@@ -43,6 +43,31 @@ def unnormalize_affine(normalized: ArrayLike, statistics: ActionStatistics) -> N
     return (np.asarray(normalized, dtype=np.float64) + 1) / 2 * span + low
 
 
+def normalize_state(state: ArrayLike, statistics: ActionStatistics) -> NDArray[np.float32]:
+    """Map the proprioceptive state to the model's numbers: 1 % and 99 % quantiles to -1 and 1, clipped at -2 and 2.
+
+    Args:
+        state: `[..., S]` in the data set's own layout.
+        statistics: of the training set.
+
+    Returns:
+        `[..., S]`; a constant number becomes 0.
+
+    Raises:
+        ActionDataError: the statistics are of a state of another size, or of none.
+    """
+    values = np.asarray(state, dtype=np.float64)
+    low, high = np.array(statistics.state_q01), np.array(statistics.state_q99)
+    if values.shape[-1:] != low.shape:
+        raise ActionDataError(
+            f"The state has {values.shape[-1]} numbers, and the statistics of data set {statistics.dataset!r} hold "
+            f"quantiles (proprio q01 and q99) of {len(low)}: it cannot be normalised."
+        )
+    span = np.where(high - low < CONSTANT_RANGE, 0.0, high - low)
+    scaled = np.where(span > 0, 2 * (values - low) / np.where(span > 0, span, 1) - 1, 0.0)
+    return np.clip(scaled, -2, 2).astype(np.float32)
+
+
 def normalize_scale(
     actions: ArrayLike, statistics: ActionStatistics, smallest_scale: float = 0.0, smallest_turn: float = 0.0
 ) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vla.actions import normalize_affine
+from vla.actions import normalize_affine, normalize_state
 from vla.data.mixture import Sample
 from vla.features import stacked_features
 from vla.model import Batch
@@ -34,7 +34,7 @@ class Collate:
 
     Attributes:
         prompter: of the model.
-        statistics: by dataset, to normalise actions.
+        statistics: by dataset, to normalise actions and states.
         target: what the model learns to say.
     """
 
@@ -51,7 +51,8 @@ class Collate:
             images = torch.from_numpy(np.stack([np.stack(sample.images) for sample in samples]))
         state = None
         if self.prompter.config.state_size:
-            state = torch.from_numpy(np.stack([sample.state for sample in samples]).astype(np.float32))
+            rows = [normalize_state(sample.state, self.statistics[sample.dataset]) for sample in samples]
+            state = torch.from_numpy(np.stack(rows))
         places = [f"{sample.dataset}, {sample.episode}, step {sample.step}" for sample in samples]
         return Placed(padded(sequences, images, features, state), places)
 

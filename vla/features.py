@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from vla.data.frames import resize
-from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
+from vla.data.mixture import Mixture, MixtureConfig, Place, Sample, Source
 from vla.errors import TrainingError
 from vla.labellers import Labeller
 from vla.model import MotionVLA
@@ -36,7 +36,7 @@ class FeatureMixture(Mixture):
         sources: as the mixture of images has them.
         labeller: likewise.
         config: likewise; samples come in the same order.
-        stored: `[steps, N, D]` of every source, from `feature_files`.
+        stored: `[starts, N, D]` of every source, from `feature_files`.
     """
 
     def __init__(
@@ -46,23 +46,27 @@ class FeatureMixture(Mixture):
         super().__init__(blind, labeller, config)
         self._stored = tuple(stored)
         self._opened: dict[int, Features] = {}
-        self._firsts = [np.cumsum([0, *map(len, source.episodes)]) for source in blind]
 
     def __getitem__(self, position: int) -> FeatureSample:
         """Read sample `position` with its features."""
         place = self.place(position)
-        first = self._firsts[place.source][place.episode]
         if place.source not in self._opened:
             self._opened[place.source] = np.load(self._stored[place.source], mmap_mode="r")
-        features = np.array(self._opened[place.source][first + place.step])
+        features = np.array(self._opened[place.source][self._row(place)])
         return FeatureSample(**vars(super().__getitem__(position)), features=features)
+
+    def _row(self, place: Place) -> int:
+        """Return how many starts of the source come before that one."""
+        episode = self.sources[place.source].episodes[place.episode]
+        before = int(self._ends[place.source][place.episode]) - episode.starts
+        return before + (place.step if episode.usable is None else int(np.searchsorted(episode.usable, place.step)))
 
 
 def feature_files(model: MotionVLA, sources: Sequence[Source], folder: Path) -> list[Path]:
-    """Compute the features of every step of every source, unless `folder` holds them.
+    """Compute the features of every step that a sample may start at, unless `folder` holds them.
 
     Args:
-        model: whose towers are all frozen, on the device to compute on.
+        model: whose towers are all frozen, on the device to compute on. Under `torch.autocast`, features are rounded.
         sources: with the cameras that the model sees.
         folder: where files lie; their names carry a hash of towers, images and data.
 
@@ -78,24 +82,26 @@ def feature_files(model: MotionVLA, sources: Sequence[Source], folder: Path) -> 
 
 
 def _feature_file(model: MotionVLA, source: Source, towers: str, folder: Path) -> Path:
+    device = model.projector[0].weight.device.type
     told = (
         towers,
         model.config.image_size,
         model.config.pool,
         source.cameras,
-        [(str(e.where), len(e), e.actions.tobytes()) for e in source.episodes],
+        [(str(e.where), [e.start(i) for i in range(e.starts)], e.actions.tobytes()) for e in source.episodes],
+        *([str(torch.get_autocast_dtype(device))] if torch.is_autocast_enabled(device) else []),
     )
     path = folder / f"{source.name}-{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}.npy"
     if path.exists():
         return path
     partial = path.with_suffix(".partial")
-    steps = sum(len(episode) for episode in source.episodes)
-    shape = (steps, model.config.image_tokens, model.config.feature_width)
+    starts = sum(episode.starts for episode in source.episodes)
+    shape = (starts, model.config.image_tokens, model.config.feature_width)
     stored = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
     first = 0
     for images in _batches(source, model.config.image_size):
         with torch.inference_mode():
-            computed = model.features(torch.from_numpy(images).to(model.projector[0].weight.device))
+            computed = model.features(torch.from_numpy(images).to(device))
         stored[first : first + len(images)] = computed.to("cpu", torch.float16).numpy()
         first += len(images)
     stored.flush()
@@ -104,10 +110,10 @@ def _feature_file(model: MotionVLA, source: Source, towers: str, folder: Path) -
 
 
 def _batches(source: Source, size: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield images `[B, C, size, size, 3]` of all steps in order."""
+    """Yield images `[B, C, size, size, 3]` of all starts in order."""
     batch: list[NDArray[np.uint8]] = []
     for episode in source.episodes:
-        for step in range(len(episode)):
+        for step in map(episode.start, range(episode.starts)):
             batch.append(np.stack([resize(episode.cameras[name][step], size) for name in source.cameras]))
             if len(batch) == _BATCH:
                 yield np.stack(batch)

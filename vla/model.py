@@ -38,7 +38,7 @@ class Batch:
         images: `[I, C, H, W, 3]` uint8 for the I rows that have an observation, in order; None where `features` are
             given.
         features: `[I, N, D]` what `MotionVLA.features` makes of the images, or None.
-        state: `[B, S]` float32, or None for a model that reads no state.
+        state: `[B, S]` float32, normalised (`vla.actions.normalize_state`), or None for a model that reads no state.
     """
 
     token_ids: Tensor

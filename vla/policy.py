@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from evals.errors import SpaceMismatchError, UsageError
 from evals.spaces import ActionSpace
 from evals.types import ActionChunk, Episode, Observation, Suite
-from vla.actions import unnormalize_affine
+from vla.actions import normalize_state, unnormalize_affine
 from vla.checkpoint import Checkpoint, load_checkpoint
 from vla.data.frames import resize
 from vla.decode import Decoded, Decoder
@@ -81,12 +81,14 @@ def vla(
                 f"{checkpoint} was trained in stage {loaded.stage!r} only, so it never learnt to act; run "
                 "`vla-train train --stage finetune --init` on it."
             )
+        if loaded.config.state_size:
+            normalize_state(np.zeros(loaded.config.state_size), statistics)
         torch_device = _device(device)
     except ModelError as error:
         raise UsageError(str(error)) from error
     _check_spaces(suite, loaded, unnorm_key, statistics)
     options = PolicyOptions(unnorm_key, rotation, replan_every or loaded.config.chunk, exact)
-    return VlaPolicy(suite, loaded, options, _cameras(suite, loaded, cameras), torch_device)
+    return VlaPolicy(suite, checkpoint, loaded, options, _cameras(suite, loaded, cameras), torch_device)
 
 
 class VlaPolicy:
@@ -95,6 +97,7 @@ class VlaPolicy:
     def __init__(
         self,
         suite: Suite,
+        folder: Path,
         checkpoint: Checkpoint,
         options: PolicyOptions,
         cameras: tuple[str, ...],
@@ -102,6 +105,7 @@ class VlaPolicy:
     ) -> None:
         config = checkpoint.config
         self.name = f"vla-{config.name}"
+        self.checkpoint = folder
         self.action_space = suite.action_space
         self.state_space = suite.state_space if config.state_size else None
         self.cameras = cameras
@@ -136,8 +140,8 @@ class VlaPolicy:
         images = np.stack([self._images(observation.images) for observation in observations])
         state = None
         if self._config.state_size:
-            stacked = np.stack([observation.state for observation in observations]).astype(np.float32)
-            state = torch.from_numpy(stacked).to(self._device)
+            stacked = np.stack([observation.state for observation in observations])
+            state = torch.from_numpy(normalize_state(stacked, self._statistics)).to(self._device)
         with torch.inference_mode():
             features = self._model.features(torch.from_numpy(images).to(self._device))
             observed = self._model.observation(features, state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class ActionStatistics:
         mask: whether the affine normalisation scales the dimension by its quantiles; False for the gripper.
         num_transitions: steps counted.
         num_trajectories: episodes counted.
+        state_q01: `[S]` 1 % quantile of the proprioceptive state; empty where nobody counted it.
+        state_q99: `[S]` 99 % quantile.
     """
 
     dataset: str
@@ -53,6 +55,8 @@ class ActionStatistics:
     mask: tuple[bool, ...] = (True, True, True, True, True, True, False)
     num_transitions: int = 0
     num_trajectories: int = 0
+    state_q01: Vector = ()
+    state_q99: Vector = ()
 
     def __post_init__(self) -> None:
         """Refuse vectors that are not seven finite numbers."""
@@ -121,6 +125,13 @@ def statistics_of(dataset: str, episodes: Iterable[ArrayLike]) -> ActionStatisti
     return samples.statistics()
 
 
+def with_state(statistics: ActionStatistics, states: Iterable[ArrayLike]) -> ActionStatistics:
+    """Return the statistics with the quantiles of the data set's states, given as `[T, S]` arrays, one an episode."""
+    steps = np.concatenate([np.asarray(state, dtype=np.float64) for state in states])
+    low, high = np.quantile(steps, (0.01, 0.99), axis=0)
+    return replace(statistics, state_q01=tuple(low.tolist()), state_q99=tuple(high.tolist()))
+
+
 def check_actions(actions: ArrayLike, dataset: str, episode: str = "") -> NDArray[np.float64]:
     """Return actions as float64 `[T, 7]`, or say what is wrong with them.
 
@@ -152,7 +163,7 @@ def check_actions(actions: ArrayLike, dataset: str, episode: str = "") -> NDArra
 
 
 def read_statistics(path: Path) -> dict[str, ActionStatistics]:
-    """Read a `dataset_statistics.json` in OpenVLA's layout: `{name: {"action": {...}, "num_transitions": ...}}`.
+    """Read a `dataset_statistics.json` in OpenVLA's layout: `{name: {"action": {...}, "proprio": {...}, ...}}`.
 
     Raises:
         ActionDataError: a data set lacks its action statistics or one of their vectors.
@@ -167,7 +178,7 @@ def write_statistics(path: Path, statistics: Iterable[ActionStatistics]) -> None
 
 def statistics_from_json(dataset: str, entry: Mapping[str, Any]) -> ActionStatistics:
     """Read one data set's entry of `dataset_statistics.json`; a missing mask spares the gripper."""
-    action = entry.get("action", {})
+    action, state = entry.get("action", {}), entry.get("proprio", {})
     missing = [name for name in _VECTORS if name not in action]
     if missing:
         raise ActionDataError(
@@ -180,14 +191,18 @@ def statistics_from_json(dataset: str, entry: Mapping[str, Any]) -> ActionStatis
         mask=tuple(action.get("mask", ActionStatistics.mask)),
         num_transitions=int(entry.get("num_transitions", 0)),
         num_trajectories=int(entry.get("num_trajectories", 0)),
+        state_q01=tuple(float(value) for value in state.get("q01", ())),
+        state_q99=tuple(float(value) for value in state.get("q99", ())),
     )
 
 
 def statistics_to_json(statistics: ActionStatistics) -> dict[str, Any]:
     """Write one data set's entry of `dataset_statistics.json`."""
     vectors = {name: list(getattr(statistics, name)) for name in (*_VECTORS, "mask")}
+    state = {"q01": list(statistics.state_q01), "q99": list(statistics.state_q99)}
     return {
         "action": vectors,
+        **({"proprio": state} if statistics.state_q01 else {}),
         "num_transitions": statistics.num_transitions,
         "num_trajectories": statistics.num_trajectories,
     }

@@ -68,16 +68,18 @@ def train(config: TrainConfig) -> None:
         TrainingError: the folder holds another run.
         DivergedError: a loss is not finite.
     """
-    accelerator = make_accelerator(config.loop.device)
+    accelerator = make_accelerator(config.loop)
+    accumulation(config.loop.optim, accelerator)
     state = RunState(config.loop.out, recorded(config))
     state.claim(accelerator)
     optimize(_prepare(config, accelerator), config.loop, accelerator, state)
 
 
-def make_accelerator(device: str) -> Accelerator:
-    """Make the device handling: bfloat16 on a GPU, float32 on a CPU."""
-    on_gpu = device != "cpu" and torch.cuda.is_available()
-    return Accelerator(mixed_precision="bf16" if on_gpu else "no", cpu=not on_gpu)
+def make_accelerator(config: LoopConfig) -> Accelerator:
+    """Make the device handling: by default bfloat16 on a GPU, float32 on a CPU."""
+    on_gpu = config.device != "cpu" and torch.cuda.is_available()
+    rounds = on_gpu if config.precision == "auto" else config.precision == "bfloat16"
+    return Accelerator(mixed_precision="bf16" if rounds else "no", cpu=not on_gpu)
 
 
 def optimize(run: Run, config: LoopConfig, accelerator: Accelerator, state: RunState) -> None:
@@ -89,7 +91,7 @@ def optimize(run: Run, config: LoopConfig, accelerator: Accelerator, state: RunS
     prepared, optimizer = accelerator.prepare(model, optimizer)
     first = state.restore(accelerator, run.loader)
     batches = iter(run.loader)
-    accumulated = _accumulation(config.optim, accelerator)
+    accumulated = accumulation(config.optim, accelerator)
     told = dict(run.checkpoint.training)
     with Progress(config.out, config.steps, config.report, accelerator.is_main_process, told) as progress:
         for step in range(first, config.steps):
@@ -112,7 +114,7 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
     sources = with_cameras(sources, len(checkpoint.config.cameras), config.cameras)
     mixture = make_mixture(config, checkpoint.config, sources)
     if config.cache:
-        with accelerator.main_process_first():
+        with accelerator.main_process_first(), accelerator.autocast():
             files = feature_files(checkpoint.model.to(accelerator.device), sources, config.cache)
         mixture = FeatureMixture(sources, labeller_of(config.motion), mixture.config, files)
     told = {**recorded(config), "sources": {source.name: list(source.cameras) for source in sources}}
@@ -128,8 +130,12 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
     return Run(checkpoint, loader)
 
 
-def _accumulation(config: OptimConfig, accelerator: Accelerator) -> int:
-    """Micro batches that every process runs in one step."""
+def accumulation(config: OptimConfig, accelerator: Accelerator) -> int:
+    """Return the micro batches that every process runs in one step.
+
+    Raises:
+        TrainingError: the batch does not divide into them.
+    """
     at_once = config.micro_batch * accelerator.num_processes
     if config.batch_size % at_once:
         raise TrainingError(

@@ -49,6 +49,8 @@ class LoopConfig:
         steps: Optimizer steps.
         seed: Of the shuffle, the augmentation and random weights.
         device: "auto" takes a GPU where there is one.
+        precision: Of the arithmetic; weights stay float32. "auto" is bfloat16 on a GPU and float32 on a CPU; CPUs with
+            bfloat16 instructions are two to three times faster with it.
         workers: Processes that read ahead, for each training process.
         gradient_checkpointing: Trade time for memory.
         save_every: Steps between states; what follows the last one is lost when the process is killed.
@@ -62,6 +64,7 @@ class LoopConfig:
     steps: int = 10_000
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     workers: int = 0
     gradient_checkpointing: bool = False
     save_every: int = 500

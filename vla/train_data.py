@@ -12,12 +12,12 @@ from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
 from vla.data.read import read_episodes
 from vla.errors import TrainingError
 from vla.labellers import AdaptiveLabeller, Labeller, RawLabeller
-from vla.statistics import ActionStatistics, statistics_of
+from vla.statistics import ActionStatistics, statistics_of, with_state
 from vla.train_config import MotionLabels, TrainConfig
 
 
 def read_sources(config: TrainConfig) -> tuple[Source, ...]:
-    """Read every episode of every dataset (places, not pixels) and compute the action statistics.
+    """Read every episode of every dataset (places, not pixels) and compute their statistics.
 
     Raises:
         DataError: a dataset cannot be read.
@@ -33,6 +33,7 @@ def read_sources(config: TrainConfig) -> tuple[Source, ...]:
         if any(source.name == name for source in sources):
             raise TrainingError(f"Two folders of --data hold the data set {name!r}; merge them.")
         statistics = statistics_of(name, [episode.actions for episode in episodes])
+        statistics = with_state(statistics, [episode.state for episode in episodes])
         sources.append(Source(episodes, statistics, (), weight))
     return tuple(sources)
 

@@ -32,7 +32,7 @@ from vla.errors import ImageError, TrainingError
 from vla.initialize import initial_checkpoint
 from vla.prompt import Prompter, TokenSequence
 from vla.run_state import RunState
-from vla.train import Run, make_accelerator, optimize
+from vla.train import Run, accumulation, make_accelerator, optimize
 from vla.train_config import Loop, ModelOptions, recorded
 
 _IMAGE = "<image>"
@@ -127,7 +127,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def train_vlm(config: VlmConfig) -> None:
     """Train until the last step, from where the run in its folder stands."""
-    accelerator = make_accelerator(config.loop.device)
+    accelerator = make_accelerator(config.loop)
+    accumulation(config.loop.optim, accelerator)
     state = RunState(config.loop.out, recorded(config))
     state.claim(accelerator)
     conversations = read_conversations(config.data, config.images)

@@ -16,6 +16,7 @@ from vla.statistics import (
     read_statistics,
     statistics_from_json,
     statistics_of,
+    with_state,
     write_statistics,
 )
 
@@ -100,10 +101,12 @@ def test_statistics_are_numpys():
 
 
 def test_statistics_survive_a_file_in_openvlas_layout(tmp_path):
-    statistics = statistics_of("bridge", random_episodes(1))
+    counted = statistics_of("bridge", random_episodes(1))
+    statistics = with_state(counted, [np.arange(30.0).reshape(10, 3)])
     write_statistics(tmp_path / "dataset_statistics.json", [statistics])
     assert read_statistics(tmp_path / "dataset_statistics.json") == {"bridge": statistics}
     layout = json.loads((tmp_path / "dataset_statistics.json").read_text())["bridge"]
+    assert set(layout["proprio"]) == {"q01", "q99"}
     assert set(layout["action"]) == {"mean", "std", "min", "max", "q01", "q99", "mask"}
 
 

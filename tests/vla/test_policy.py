@@ -15,7 +15,7 @@ from vla.decode import Decoded
 from vla.errors import ImageError
 from vla.motion import parse
 from vla.policy import axis_angle_from_euler_xyz, vla
-from vla.statistics import statistics_of
+from vla.statistics import statistics_of, with_state
 
 RNG = np.random.default_rng(0)
 ACTIONS = [np.concatenate([RNG.uniform(-0.8, 0.8, (50, 6)), RNG.integers(0, 2, (50, 1))], axis=1)]
@@ -109,8 +109,26 @@ def test_a_suite_with_absolute_actions_is_refused(checkpoint):
 
 
 def test_a_state_of_another_size_is_refused(tmp_path):
+    five = {"reach": with_state(STATISTICS["reach"], [RNG.uniform(-1, 1, (9, 5))])}
     with pytest.raises(SpaceMismatchError, match="policy reads 5 numbers, suite has 8"):
-        vla(reach(), checkpoint=saved(tmp_path / "c", state_size=5), unnorm_key="reach")
+        vla(reach(), checkpoint=saved(tmp_path / "c", statistics=five, state_size=5), unnorm_key="reach")
+    with pytest.raises(UsageError, match=r"state has 8 numbers, .* 'reach' hold quantiles .* of 0"):
+        vla(reach(), checkpoint=saved(tmp_path / "d", state_size=8), unnorm_key="reach")
+
+
+def test_state_is_read_in_the_units_of_the_statistics(tmp_path):
+    answers = []
+    for scale in (1.0, 1000.0):
+        states = np.linspace(-scale, scale, 80).reshape(10, 8)
+        told = {"reach": with_state(STATISTICS["reach"], [states])}
+        policy = vla(
+            reach(), checkpoint=saved(tmp_path / str(scale), statistics=told, state_size=8), unnorm_key="reach"
+        )
+        seen = [replace(observation(row, image), state=states[row]) for row, image in enumerate(images(4))]
+        answers.append([chunk.actions for chunk in policy.act(seen)])
+    np.testing.assert_array_equal(*answers)
+    other = [replace(one, state=-one.state) for one in seen]
+    assert not np.array_equal([chunk.actions for chunk in policy.act(other)], answers[1])
 
 
 def test_views_without_cameras_are_refused(tmp_path):

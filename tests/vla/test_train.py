@@ -147,15 +147,28 @@ def test_stored_features_train_as_images_do(bridge, tmp_path):
     with pytest.raises(TrainingError, match="dino is trained"):
         feature_files(model, sources, tmp_path)
     frozen, _ = nano(towers=(dataclasses.replace(model.config.towers[0], frozen=True),))
-    few = [dataclasses.replace(sources[0], episodes=sources[0].episodes[:2])]
+    usable = [None, np.array([1, 4])]
+    episodes = [dataclasses.replace(e, usable=u) for e, u in zip(sources[0].episodes[:2], usable, strict=True)]
+    few = [dataclasses.replace(sources[0], episodes=episodes)]
     path = feature_files(frozen, few, tmp_path)[0]
     assert feature_files(frozen, few, tmp_path) == [path]
     seen, stored = Mixture(few, None, MixtureConfig(image_size=56)), FeatureMixture(few, None, MixtureConfig(), [path])
-    for position in range(3):
+    assert len(seen) == len(np.load(path)) == len(sources[0].episodes[0]) + 2
+    for position in range(len(seen)):
         image = torch.from_numpy(np.stack(seen[position].images))[None]
         with torch.no_grad():
             expected = frozen.features(image)
         torch.testing.assert_close(stacked_features([stored[position]]).float(), expected, rtol=1e-2, atol=1e-2)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = feature_files(frozen, few, tmp_path)[0]
+    assert rounded != path, "rounded features are not taken for exact ones"
+    np.testing.assert_allclose(np.load(rounded), np.load(path), rtol=0.1, atol=0.1)
+
+
+def test_rounded_arithmetic_trains_alike(bridge, tmp_path, uninterrupted):
+    main(arguments(bridge, tmp_path / "rounded", 3, precision="bfloat16"))
+    assert losses(tmp_path / "rounded") != losses(uninterrupted)[:3]
+    np.testing.assert_allclose(losses(tmp_path / "rounded"), losses(uninterrupted)[:3], rtol=0.02)
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_its_sample():
