@@ -10,6 +10,7 @@ FIGURES = {
     "embeddings": "analysis.embeddings",
     "pipeline": "analysis.figures_pipeline",
     "architecture": "analysis.figures_architecture",
+    "demonstrations": "analysis.figures_demonstrations",
 }
 """Figures, and the module whose `command` draws each."""
 

@@ -116,6 +116,19 @@ def test_a_recording_is_also_a_lerobot_dataset(tmp_path):
     assert np.array_equal(first.cameras["agentview"][3], live.cameras["agentview"][3])
 
 
+def test_the_dataset_card_says_where_scenes_come_from(tmp_path):
+    arguments = ["--suite", "reach", "--out", str(tmp_path), "--trials", "2", "--every", "0", "--no-gates"]
+    assert record_command([*arguments, "--pushed", "0.1"]) == 0
+    card = (tmp_path / "lerobot" / "README.md").read_text()
+    assert "8 successful episodes of a scripted expert in 4 tasks," in card
+    assert (
+        f"initial states from {load_suite('reach').protocol.initial_states} on: none that policies are evaluated on"
+        in card
+    )
+    assert "the arm is pushed off its path in 10% of the steps" in card
+    assert json.loads((tmp_path / "demos.json").read_text())["states_hash"] in card
+
+
 def test_a_folder_without_demonstrations_says_how_to_get_some(tmp_path):
     with pytest.raises(RunFolderError, match="Record some: vla-eval record"):
         render(RenderConfig(tmp_path))

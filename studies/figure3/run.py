@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -54,6 +54,7 @@ class Figure3Config:
         pretraining: Part of the budget of the pretrained conditions that goes into pretraining.
         holdout: See `held_out`.
         optim: How weights are changed, in every condition.
+        precision: Of the arithmetic, as `vla-train train` has it.
         seed: Of weights, shuffles and samples.
         draws: Bootstrap resamples.
     """
@@ -68,6 +69,7 @@ class Figure3Config:
     pretraining: float = 0.5
     holdout: int = 5
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, warmup=50, batch_size=16))
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0
     draws: int = 100
 
@@ -198,7 +200,12 @@ def train_config(config: Figure3Config, leg: Leg, data: Path) -> TrainConfig:
     return TrainConfig(
         data=(data,),
         loop=LoopConfig(
-            out=config.work / leg.name, optim=config.optim, steps=leg.steps, seed=config.seed, save_dtype="float16"
+            out=config.work / leg.name,
+            optim=config.optim,
+            steps=leg.steps,
+            seed=config.seed,
+            precision=config.precision,
+            save_dtype="float16",
         ),
         stage=leg.stage,
         motion=leg.motion,

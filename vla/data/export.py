@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ def export(demonstrations: Path, target: Path) -> None:
 
     Cameras are written where every step was drawn; a folder with every k-th image keeps them to itself, and its dataset
     has states, actions and intents. Extra columns: `initial_state`, `seed`, and `imitate`, which is 0 where the arm was
-    pushed off its path.
+    pushed off its path. `README.md` is the dataset card.
 
     Raises:
         DataError: an episode cannot be used, or the target is not empty.
@@ -33,3 +35,36 @@ def export(demonstrations: Path, target: Path) -> None:
             imitate[episode.usable] = 1
             cameras = episode.cameras if views else {}
             writer.add(replace(episode, cameras=cameras), {**numbers, "imitate": imitate})
+    (target / "README.md").write_text(card(manifest))
+
+
+def card(manifest: Mapping[str, Any]) -> str:
+    """Write the dataset card of a demonstration folder's manifest: where its scenes come from, and how it was made."""
+    widening = manifest["widening"]
+    tasks = {entry["instruction"] for entry in manifest["episodes"]}
+    return f"""---
+task_categories: [robotics]
+tags: [LeRobot]
+configs:
+- config_name: default
+  data_files: data/*/*.parquet
+---
+
+# Demonstrations of {manifest["suite"]}
+
+{len(manifest["episodes"])} successful episodes of a scripted expert in {len(tasks)} tasks,
+{manifest["control_hz"]:g} control steps a second.
+
+- **Scenes**: {manifest["placements"]}.
+  They are drawn by the tasks' own samplers, seeded by suite, task, seed and the number of the initial state
+  (columns `seed` and `initial_state`).
+- **Widening**: speed times {widening["slowest"]:g} to {widening["fastest"]:g}, one factor an episode;
+  {widening["noise"]:g} m of noise on the path; the arm is pushed off its path in {widening["pushed"]:.0%} of the steps.
+  Pushed steps have `imitate` 0: what follows them is to be learnt, they are not.
+- **State**: {", ".join(manifest["state_names"])}:
+  {manifest["robot"]}.
+- **Action**: seven numbers a control step as the suite's controller takes them, but for the gripper, which is a level:
+  1 = open, 0 = closed.
+- **Intent**: what the expert meant to do at every step, as a motion sentence.
+- **States hash**: {manifest["states_hash"]}; recording again gives the same.
+"""
