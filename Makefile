@@ -28,5 +28,7 @@ demos: setup ## record the reference demonstrations into data/demos, the same bi
 	for suite in libero_spatial libero_object libero_goal simpler_bridge; do \
 		.venv/bin/vla-eval record --suite $$suite --out data/demos/$$suite --trials 50 --every 0 \
 			--slowest 0.7 --fastest 1.2 --pushed 0.05 || exit 1; done
-	.venv/bin/vla-eval render data/demos/libero_spatial --cameras agentview --every 4 --trials 25
+	.venv/bin/vla-eval render data/demos/libero_spatial --cameras agentview --every 6
+	.venv/bin/vla-eval render data/demos/libero_object --cameras agentview --every 10 --trials 10
+	.venv/bin/vla-eval render data/demos/libero_goal --cameras agentview --every 10 --trials 10
 	.venv/bin/vla-eval render data/demos/simpler_bridge --cameras agentview --every 4

@@ -69,6 +69,9 @@ class Policy(Protocol):
         state_space: what it reads from `Observation.state`, or None if it does not read it.
         cameras: names of the cameras it needs; others are not drawn. May be empty.
         replan_every: how many actions of a chunk are run before it is asked again.
+
+    A policy that reads weights from a file or folder says so in a further attribute, `checkpoint`: their hash is then
+    part of every record, also where nobody named them on the command line.
     """
 
     name: str

@@ -38,7 +38,8 @@ def run(setup: Setup, progress: Progress) -> Summary:
         RunIncompleteError: nothing works; what was recorded stays.
     """
     config, suite = setup.config, setup.suite
-    checkpoint = hash_path(config.checkpoint) if config.checkpoint else ""
+    weights = config.checkpoint or getattr(setup.policy, "checkpoint", None)
+    checkpoint = hash_path(weights) if weights else ""
     conditions = key_values("--condition", config.condition)
     header = Header.of(suite, identity(config, setup.replan_every, checkpoint), conditions)
     stop = _stopping_rule(setup)

@@ -58,10 +58,11 @@ def prepare(config: RunConfig) -> Setup:
         UsageError: a name, option or number is wrong, or policy and suite disagree on what numbers mean.
     """
     suite = load_suite(config.suite)
+    episodes = plan(config, suite)
     policy = load_policy(config.policy, suite, config.options())
     unlike = space_differences(suite, policy)
     if unlike:
         raise SpaceMismatchError(config.policy, suite.name, unlike)
     if config.video != "none":
         require_video()
-    return Setup(config, suite, policy, config.replan_every or policy.replan_every, plan(config, suite))
+    return Setup(config, suite, policy, config.replan_every or policy.replan_every, episodes)

@@ -64,7 +64,8 @@ def vla(
         checkpoint: folder that `vla-train` wrote.
         unnorm_key: data set of the checkpoint whose action statistics are used.
         device: "cpu", "cuda" or "cuda:N".
-        exact: answer every observation alone, so that nothing depends on what it is batched with.
+        exact: answer every observation alone, and on a CPU with one thread, so that answers depend neither on what they
+            are batched with nor on how sums are split.
         cameras: the suite's names of the model's views, with commas between; by default its first ones.
         rotation: format of the data set's rotation deltas (real Bridge V2 has Euler angles; our recordings axis-angle).
         replan_every: actions of a chunk to run before looking again; by default all of them.
@@ -87,6 +88,8 @@ def vla(
     except ModelError as error:
         raise UsageError(str(error)) from error
     _check_spaces(suite, loaded, unnorm_key, statistics)
+    if exact:
+        torch.set_num_threads(1)
     options = PolicyOptions(unnorm_key, rotation, replan_every or loaded.config.chunk, exact)
     return VlaPolicy(suite, checkpoint, loaded, options, _cameras(suite, loaded, cameras), torch_device)
 

@@ -13,6 +13,7 @@ import pytest
 
 from evals.config import RunConfig
 from evals.errors import RunFolderError, RunIncompleteError, SpaceMismatchError, UsageError
+from evals.provenance import hash_path
 from evals.record import read_run
 from evals.runner import run
 from evals.setup import prepare
@@ -265,6 +266,15 @@ def test_nothing_is_left_running_when_a_run_ends(tmp_path):
 def test_a_wrong_command_names_the_culprit(tmp_path, changes, complaint):
     with pytest.raises(UsageError, match=complaint.replace("(", r"\(")):
         prepare(config(tmp_path, **changes))
+
+
+def test_weights_that_only_the_policy_names_are_hashed_into_the_record(tmp_path):
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"1")
+    setup = prepare(config(tmp_path / "run", tasks=("0",), trials=1))
+    setup.policy.checkpoint = weights
+    run(setup, Watch())
+    assert read_run(tmp_path / "run").header.config["policy_args"] == {"checkpoint": hash_path(weights)}
 
 
 def test_spaces_that_disagree_stop_the_run_with_one_line_a_difference(tmp_path, plugin_environment):

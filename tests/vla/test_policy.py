@@ -157,3 +157,7 @@ def test_euler_angles_become_axis_angle():
     np.testing.assert_allclose(got[:3], [[quarter, 0, 0], [0, 0, -0.3], [0, 0, 0]], atol=1e-12)
     # Rz Ry Rx with two quarter turns is a third of a turn about (1, 1, -1).
     np.testing.assert_allclose(got[3], 2 * np.pi / 3 / np.sqrt(3) * np.array([1, 1, -1]), atol=1e-12)
+
+
+def test_the_policy_names_its_weights_for_the_record(checkpoint):
+    assert vla(reach(), checkpoint=checkpoint, unnorm_key="reach").checkpoint == checkpoint
