@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evals.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FIGURES = {
     "embeddings": "analysis.embeddings",
@@ -24,3 +30,14 @@ def figures(arguments: list[str]) -> int:
         raise UnknownNameError("figure", name, FIGURES)
     code: int = import_module(FIGURES[name]).command(rest)
     return code
+
+
+def write_figure(
+    figure: Figure, folder: Path, name: str, dpi: int = 130, suffixes: Sequence[str] = ("png", "pdf")
+) -> None:
+    """Write a figure in every format, the same bytes each time, and say where."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix in suffixes:
+        path = folder / f"{name}.{suffix}"
+        figure.savefig(path, dpi=dpi, metadata={"CreationDate": None} if suffix == "pdf" else {})
+        print(f"Wrote {path}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import tyro
 
+from analysis.figures import write_figure
 from evals.errors import UsageError
 from vla.config import ModelConfig
 from vla.errors import ModelError
@@ -59,11 +60,7 @@ def command(arguments: list[str]) -> int:
         figure = architecture_figure(preset(config.preset))
     except ModelError as error:
         raise UsageError(str(error)) from error
-    config.out.mkdir(parents=True, exist_ok=True)
-    for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
-        path = config.out / f"architecture.{suffix}"
-        figure.savefig(path, dpi=130, metadata=metadata)
-        print(f"Wrote {path}")
+    write_figure(figure, config.out, "architecture")
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tyro
 
+from analysis.figures import write_figure
 from evals.errors import UsageError
 from vla.data.demos import read_demos
 from vla.data.episode import Episode
@@ -50,10 +51,7 @@ def command(arguments: list[str]) -> int:
         figure = contact_sheet(episodes, config.columns, config.camera)
     except DataError as error:
         raise UsageError(str(error)) from error
-    config.out.mkdir(parents=True, exist_ok=True)
-    path = config.out / f"{config.name}.png"
-    figure.savefig(path, dpi=100)
-    print(f"Wrote {path}")
+    write_figure(figure, config.out, config.name, dpi=100, suffixes=("png",))
     return 0
 
 

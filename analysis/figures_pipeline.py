@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tyro
 
+from analysis.figures import write_figure
 from analysis.motion_corpus import Corpus
 from analysis.motion_experts import EXPERTS, expert_corpora
 from analysis.motion_figures import draw_words
@@ -47,11 +48,7 @@ def command(arguments: list[str]) -> int:
     """Run `vla-eval figures pipeline`."""
     config = tyro.cli(PipelineConfig, args=arguments, prog="vla-eval figures pipeline")
     figure = pipeline_figure([*expert_corpora("test", config.experts), *synthetic_corpora(TEST_SEED)])
-    config.out.mkdir(parents=True, exist_ok=True)
-    for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
-        path = config.out / f"pipeline_and_distributions.{suffix}"
-        figure.savefig(path, dpi=130, metadata=metadata)
-        print(f"Wrote {path}")
+    write_figure(figure, config.out, "pipeline_and_distributions")
     return 0
 
 

@@ -33,8 +33,7 @@ def normalize_affine(actions: ArrayLike, statistics: ActionStatistics) -> NDArra
         `[..., 7]` in [-1, 1].
     """
     low, span = _affine(statistics)
-    scaled = 2 * (np.asarray(actions, dtype=np.float64) - low) / np.where(span > 0, span, 1) - 1
-    return np.clip(np.where(span > 0, scaled, 0.0), -1, 1)
+    return np.clip(_scaled(np.asarray(actions, dtype=np.float64), low, span), -1, 1)
 
 
 def unnormalize_affine(normalized: ArrayLike, statistics: ActionStatistics) -> NDArray[np.float64]:
@@ -63,9 +62,7 @@ def normalize_state(state: ArrayLike, statistics: ActionStatistics) -> NDArray[n
             f"The state has {values.shape[-1]} numbers, and the statistics of data set {statistics.dataset!r} hold "
             f"quantiles (proprio q01 and q99) of {len(low)}: it cannot be normalised."
         )
-    span = np.where(high - low < CONSTANT_RANGE, 0.0, high - low)
-    scaled = np.where(span > 0, 2 * (values - low) / np.where(span > 0, span, 1) - 1, 0.0)
-    return np.clip(scaled, -2, 2).astype(np.float32)
+    return np.clip(_scaled(values, low, _variable(high - low)), -2, 2).astype(np.float32)
 
 
 def normalize_scale(
@@ -169,7 +166,17 @@ def _affine(statistics: ActionStatistics) -> tuple[NDArray[np.float64], NDArray[
     mask = np.array(statistics.mask)
     low = np.where(mask, statistics.q01, 0.0)
     span = np.where(mask, np.subtract(statistics.q99, statistics.q01), 1.0)
-    return low, np.where(span < CONSTANT_RANGE, 0.0, span)
+    return low, _variable(span)
+
+
+def _variable(span: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mark what is constant by a span of 0."""
+    return np.where(span < CONSTANT_RANGE, 0.0, span)
+
+
+def _scaled(values: NDArray[np.float64], low: NDArray[np.float64], span: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Map `low` to -1 and `low + span` to 1; where the span is 0, everything to 0."""
+    return np.where(span > 0, 2 * (values - low) / np.where(span > 0, span, 1) - 1, 0.0)
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:

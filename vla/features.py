@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from vla.data.frames import resize
-from vla.data.mixture import Mixture, MixtureConfig, Place, Sample, Source
+from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
 from vla.errors import TrainingError
 from vla.labellers import Labeller
 from vla.model import MotionVLA
@@ -49,17 +49,11 @@ class FeatureMixture(Mixture):
 
     def __getitem__(self, position: int) -> FeatureSample:
         """Read sample `position` with its features."""
-        place = self.place(position)
-        if place.source not in self._opened:
-            self._opened[place.source] = np.load(self._stored[place.source], mmap_mode="r")
-        features = np.array(self._opened[place.source][self._row(place)])
+        source, start = self.start(position)
+        if source not in self._opened:
+            self._opened[source] = np.load(self._stored[source], mmap_mode="r")
+        features = np.array(self._opened[source][start])
         return FeatureSample(**vars(super().__getitem__(position)), features=features)
-
-    def _row(self, place: Place) -> int:
-        """Return how many starts of the source come before that one."""
-        episode = self.sources[place.source].episodes[place.episode]
-        before = int(self._ends[place.source][place.episode]) - episode.starts
-        return before + (place.step if episode.usable is None else int(np.searchsorted(episode.usable, place.step)))
 
 
 def feature_files(model: MotionVLA, sources: Sequence[Source], folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from vla.errors import TrainingError
 TrainStage = Literal["motion", "action", "finetune"]
 MotionLabels = Literal["adaptive", "raw", "none"]
 Precision = Literal["float32", "float16", "bfloat16"]
+Arithmetic = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class LoopConfig:
     steps: int = 10_000
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Arithmetic = "auto"
     workers: int = 0
     gradient_checkpointing: bool = False
     save_every: int = 500

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tyro
@@ -32,7 +32,7 @@ from vla.presets import preset
 from vla.prompt import Prompter
 from vla.tokenizer import make_tokenizer
 from vla.train import train
-from vla.train_config import LoopConfig, ModelOptions, MotionLabels, OptimConfig, TrainConfig, TrainStage
+from vla.train_config import Arithmetic, LoopConfig, ModelOptions, MotionLabels, OptimConfig, TrainConfig, TrainStage
 from vla.train_data import instructions_of, read_sources, with_cameras
 
 PRETRAINING = "motion_pretraining"
@@ -69,7 +69,7 @@ class Figure3Config:
     pretraining: float = 0.5
     holdout: int = 5
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, warmup=50, batch_size=16))
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Arithmetic = "auto"
     seed: int = 0
     draws: int = 100
 

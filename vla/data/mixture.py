@@ -150,16 +150,21 @@ class Mixture:
 
     def place(self, position: int) -> Place:
         """Say which step sample `position` is, without reading it."""
+        source, start = self.start(position)
+        ends = self._ends[source]
+        episode = int(np.searchsorted(ends, start, side="right"))
+        first = int(ends[episode - 1]) if episode else 0
+        return Place(source, episode, self.sources[source].episodes[episode].start(start - first))
+
+    def start(self, position: int) -> tuple[int, int]:
+        """Say which source sample `position` is of, and which of the source's starts, counted over its episodes."""
         epoch, within = divmod(position, len(self))
         order = _order(self.config.seed, epoch, self._counts)
         source = int(order.sources[within])
         seen = epoch * self._counts[source] + int(order.occurrences[within])
         ends = self._ends[source]
         turn, place = divmod(seen, int(ends[-1]))
-        flat = int(_shuffled(self.config.seed, source, turn, int(ends[-1]))[place])
-        episode = int(np.searchsorted(ends, flat, side="right"))
-        start = flat - (int(ends[episode - 1]) if episode else 0)
-        return Place(source, episode, self.sources[source].episodes[episode].start(start))
+        return source, int(_shuffled(self.config.seed, source, turn, int(ends[-1]))[place])
 
     @property
     def fingerprint(self) -> str:
