@@ -164,8 +164,8 @@ class ReachExpert:
     cameras: tuple[str, ...] = ()
     replan_every = 4
 
-    def __init__(self, suite: Suite, noise: float = 0.0, speed: float = 1.0) -> None:
-        """Take what every expert takes: metres by which to stray from the path, and a factor on the speed."""
+    def __init__(self, suite: Suite, noise: float = 0.0, speed: float = 1.0, steady: bool = False) -> None:
+        """Take what every expert takes: metres of noise on the path, a factor on the speed, and a wish for one way."""
         self._noise, self._speed = noise, speed
 
     def attach(self, env: Env) -> None:

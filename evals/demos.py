@@ -28,6 +28,7 @@ from evals.setup import Setup, prepare
 from evals.types import Episode, EpisodeResult, Status, Suite
 
 MANIFEST = "demos.json"
+WIDENING = ("noise", "slowest", "fastest", "pushed", "steady")
 TRIES = 3  # states tried for each demonstration that is wanted, before a task is given up
 
 
@@ -46,6 +47,7 @@ class RecordConfig:
         slowest: Smallest factor on its speed; each episode has its own.
         fastest: Largest factor on its speed.
         pushed: Expected part of the steps in which the arm is pushed off its path.
+        steady: Of several sound grasps take the same one in nearly all scenes of a task, not the roomiest.
         every: Draw an image every so many control steps; 0 draws none (`vla-eval render` does so later).
         cameras: Cameras to draw; all of the suite's by default.
         size: Height of the drawn images; the protocol's by default.
@@ -62,6 +64,7 @@ class RecordConfig:
     slowest: float = 1.0
     fastest: float = 1.0
     pushed: float = 0.0
+    steady: bool = False
     every: int = 1
     cameras: tuple[str, ...] = ()
     size: int | None = None
@@ -200,11 +203,10 @@ def _run(setup: Setup) -> None:
 
 
 def _run_config(config: RecordConfig) -> RunConfig:
-    widening = ("noise", "slowest", "fastest", "pushed")
     return RunConfig(
         suite=config.suite,
         policy="demonstrator",
-        policy_args=tuple(f"{name}={getattr(config, name)}" for name in widening),
+        policy_args=tuple(f"{name}={json.dumps(getattr(config, name))}" for name in WIDENING),
         seed=config.seed,
         workers=config.workers,
         out=config.out / "run",
@@ -247,7 +249,7 @@ def _write_manifest(config: RecordConfig, suite: Suite, wanted: Mapping[int, int
         "gripper": {"open": space.gripper_open, "closed": space.gripper_closed},
         "state_names": suite.state_space.names,
         "placements": f"initial states from {suite.protocol.initial_states} on: none that policies are evaluated on",
-        "widening": {name: getattr(config, name) for name in ("noise", "slowest", "fastest", "pushed")},
+        "widening": {name: getattr(config, name) for name in WIDENING},
         "states_hash": sha.hexdigest()[:16],
         "episodes": entries,
     }

@@ -94,8 +94,8 @@ class Suite:
         state_space: what `Observation.state` holds.
         env: "module:callable"; the callable takes (suite, task, cameras) and returns an `Env`. It is called in a worker
             process only. No camera means that nothing will be drawn, and that no renderer is needed.
-        expert: "module:callable", called as (suite, noise=metres, speed=factor), that returns a privileged policy which
-            solves the suite; or "".
+        expert: "module:callable", called as (suite, noise=metres, speed=factor, steady=bool), that returns a
+            privileged policy which solves the suite; or "".
         reference: path of a JSON file of golden values for the gates, relative to the package of `env`, or "".
         extra_states: whether initial states beyond the official ones exist (seeded placements, marked not official).
     """

@@ -10,6 +10,7 @@ from evals.errors import RecordError, RunFolderError, UsageError
 from evals.registry import load_suite, make_env
 from evals.types import Episode
 from vla.data.demos import read_demos
+from vla.data.episode import whole_chunks
 from vla.data.errors import DataError
 from vla.data.lerobot import read_lerobot
 from vla.data.mixture import Mixture, MixtureConfig, Source
@@ -101,6 +102,16 @@ def test_a_learner_gets_the_steps_that_were_drawn_and_meant(tmp_path):
     seen = {(sample.episode, sample.step) for sample in map(mixture.__getitem__, range(len(mixture)))}
     assert len(seen) == len(mixture)
     assert {step % 4 for _, step in seen} == {0}
+
+
+def test_a_chunk_with_a_push_in_it_is_not_learnt(tmp_path):
+    recorded(tmp_path, trials=2, pushed=0.3)
+    episodes = list(read_demos(tmp_path))
+    for episode in episodes:
+        starts = [step for step in range(len(episode)) if all(episode.imitated[step : step + 4])]
+        assert whole_chunks(episode, 4).usable.tolist() == starts
+        assert whole_chunks(episode, 1).usable.tolist() == episode.usable.tolist()
+    assert sum(whole_chunks(episode, 4).starts for episode in episodes) < sum(episode.starts for episode in episodes)
 
 
 def test_the_gripper_is_a_level_whatever_the_suite_says(tmp_path):

@@ -39,6 +39,7 @@ from vla.train_data import (
     read_sources,
     statistics_by_name,
     with_cameras,
+    with_whole_chunks,
 )
 
 
@@ -112,6 +113,7 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
         config.init, config.model, instructions_of(sources), config.stage, config.says_motion, config.loop.seed
     )
     sources = with_cameras(sources, len(checkpoint.config.cameras), config.cameras)
+    sources = with_whole_chunks(sources, checkpoint.config.chunk)
     mixture = make_mixture(config, checkpoint.config, sources)
     if config.cache:
         with accelerator.main_process_first(), accelerator.autocast():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla.config import ModelConfig
+from vla.data.episode import whole_chunks
 from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
 from vla.data.read import read_episodes
 from vla.errors import TrainingError
@@ -50,6 +52,11 @@ def with_cameras(sources: Sequence[Source], views: int, cameras: tuple[str, ...]
             )
         seen.append(Source(source.episodes, source.statistics, names, source.weight, source.axes))
     return tuple(seen)
+
+
+def with_whole_chunks(sources: Sequence[Source], chunk: int) -> tuple[Source, ...]:
+    """Return the sources without the starts of chunks in which something is not to be imitated."""
+    return tuple(replace(s, episodes=[whole_chunks(episode, chunk) for episode in s.episodes]) for s in sources)
 
 
 def make_mixture(config: TrainConfig, model: ModelConfig, sources: Sequence[Source]) -> Mixture:

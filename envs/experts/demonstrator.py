@@ -31,12 +31,14 @@ class Widening:
         slowest: smallest factor on its speed; an episode's factor is uniform.
         fastest: largest factor on its speed.
         pushed: expected part of the steps in which it is pushed.
+        steady: whether it takes the same of several sound grasps in nearly all scenes of a task.
     """
 
     noise: float
     slowest: float
     fastest: float
     pushed: float
+    steady: bool
 
     def __post_init__(self) -> None:
         """Reject what no demonstration can have."""
@@ -68,7 +70,7 @@ class Demonstrator:
         wide = self._widening
         self._rng = episode.rng("demonstrator")
         speed = round(float(self._rng.uniform(wide.slowest, wide.fastest)), 3)
-        built = expert(self._suite, noise=wide.noise, speed=speed)
+        built = expert(self._suite, noise=wide.noise, speed=speed, steady=wide.steady)
         assert isinstance(built, PrivilegedPolicy)
         self._expert = built
         self._expert.attach(self._env)
@@ -101,7 +103,13 @@ class Demonstrator:
 
 
 def demonstrator(
-    suite: Suite, *, noise: float = 0.0, slowest: float = 1.0, fastest: float = 1.0, pushed: float = 0.0
+    suite: Suite,
+    *,
+    noise: float = 0.0,
+    slowest: float = 1.0,
+    fastest: float = 1.0,
+    pushed: float = 0.0,
+    steady: bool = False,
 ) -> Demonstrator:
     """Build a suite's expert for demonstrations; the options are those of `Widening`."""
-    return Demonstrator(suite, Widening(noise, slowest, fastest, pushed))
+    return Demonstrator(suite, Widening(noise, slowest, fastest, pushed, steady))

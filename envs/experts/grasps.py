@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from envs.experts.geometry import about_z
-from envs.experts.hand import TIP
-from envs.experts.libero_scene import Scene
+from envs.experts.libero_scene import TIP, Scene
 from evals.errors import UsageError
 from evals.types import FloatArray
 
@@ -18,15 +18,59 @@ _HOLLOW = ("bowl", "ramekin", "mug", "plate")  # too wide to span, held by the r
 _ARM = 0.70  # metres from a Panda's shoulder to its wrist with the arm stretched
 
 
+@dataclass(frozen=True)
+class Taste:
+    """What makes one of several sound grasps the better one, in metres of room that it is worth.
+
+    Attributes:
+        enough: room around the hand, metres, beyond which more of it hardly counts.
+        room: worth of a metre of room beyond that.
+        stretch: share of the arm's length up to which stretching costs nothing.
+        strain: price of stretching by the arm's whole length further.
+        turned: price of a radian of yaw, besides the grasp's own cost.
+        left: price of turning to the left at all.
+        near: price of the near side of a rim (-y in the hand's frame).
+    """
+
+    enough: float = 0.01
+    room: float = 0.5
+    stretch: float = 0.90
+    strain: float = 1.5
+    turned: float = 0.0
+    left: float = 0.0
+    near: float = 0.0
+
+
+ROOMIEST = Taste()
+"""As much room as there is: another side of the same bowl whenever its neighbours stand a little otherwise."""
+
+STEADY = Taste(enough=0.018, room=0.0, stretch=0.99, strain=3.0, turned=0.019, left=0.02, near=0.005)
+"""The same side in nearly all scenes of a task, so that a learner is shown one way; room enough, not the most."""
+
+
 class Grasp(NamedTuple):
-    """A grasp from above: grip point `[3]` (metres, world), yaw (radians), and how awkward it is in itself."""
+    """A grasp from above.
+
+    Attributes:
+        position: grip point `[3]`, metres, world frame.
+        yaw: radians.
+        cost: how awkward it is in itself.
+        near: whether it holds a rim by its near side (-y in the hand's frame).
+    """
 
     position: FloatArray
     yaw: float
     cost: float
+    near: bool = False
 
 
-def best_grasp(scene: Scene, name: str, tried: Sequence[Grasp] = (), move: FloatArray | None = None) -> Grasp:
+def best_grasp(
+    scene: Scene,
+    name: str,
+    tried: Sequence[Grasp] = (),
+    move: FloatArray | None = None,
+    taste: Taste = ROOMIEST,
+) -> Grasp:
     """Return the grasp of a thing that keeps clear of the others, is within reach and was not tried before.
 
     Args:
@@ -34,6 +78,7 @@ def best_grasp(scene: Scene, name: str, tried: Sequence[Grasp] = (), move: Float
         name: the thing.
         tried: grasps that did not hold.
         move: displacement `[3]`, metres, to where the thing will be put; there, too, the hand must not touch anything.
+        taste: which of several sound grasps is the best.
 
     Raises:
         UsageError: nothing of the thing fits between the fingers.
@@ -47,7 +92,7 @@ def best_grasp(scene: Scene, name: str, tried: Sequence[Grasp] = (), move: Float
     grasps = grasps or list(_rim_grasps(points, scene.position(name)))
     if not grasps:
         raise UsageError(f"The LIBERO expert finds no grasp for {name!r}: it is wider than {_WIDEST} m all over.")
-    return max(grasps, key=lambda grasp: _score(scene, grasp, near, tried))
+    return max(grasps, key=lambda grasp: _score(scene, grasp, near, tried, taste))
 
 
 def _rim_grasps(points: FloatArray, centre: FloatArray) -> Iterator[Grasp]:
@@ -60,7 +105,7 @@ def _rim_grasps(points: FloatArray, centre: FloatArray) -> Iterator[Grasp]:
         across = about_z(yaw)[:2, 1]
         for side in (-1, 1):
             x, y = centre[:2] + side * across * radius
-            yield Grasp(np.array([x, y, height]), float(yaw), 0.01 * abs(yaw) + (0.002 if side > 0 else 0.0))
+            yield Grasp(np.array([x, y, height]), float(yaw), 0.01 * abs(yaw) + (0.002 if side > 0 else 0.0), side < 0)
 
 
 def _span_grasps(points: FloatArray) -> Iterator[Grasp]:
@@ -78,14 +123,15 @@ def _span_grasps(points: FloatArray) -> Iterator[Grasp]:
             yield Grasp(np.array([x, y, height]), float(yaw), float(width + 0.012 * abs(yaw)))
 
 
-def _score(scene: Scene, grasp: Grasp, near: Sequence[FloatArray], tried: Sequence[Grasp]) -> float:
+def _score(scene: Scene, grasp: Grasp, near: Sequence[FloatArray], tried: Sequence[Grasp], taste: Taste) -> float:
     gap = min(_clearance(grasp, others) for others in near)
     repeated = sum(
         abs(grasp.yaw - other.yaw) < 0.1 and np.linalg.norm(grasp.position[:2] - other.position[:2]) < 0.04
         for other in tried
     )
-    strain = max(0.0, stretch(scene.base, grasp.position) - 0.90)
-    return 8 * min(gap, 0.01) + 0.5 * gap - 0.3 * grasp.cost - 1.5 * strain - 0.06 * repeated
+    strain = max(0.0, stretch(scene.base, grasp.position) - taste.stretch)
+    score = 8 * min(gap, taste.enough) + taste.room * gap - 0.3 * grasp.cost - taste.strain * strain - 0.06 * repeated
+    return score - taste.turned * abs(grasp.yaw) - taste.left * (grasp.yaw > 0) - taste.near * grasp.near
 
 
 def stretch(base: FloatArray, position: FloatArray) -> float:

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.experts.geometry import down, rotation_vector
+from envs.experts.grasps import ROOMIEST, Taste
 from envs.experts.intent import GripperEvent
-from envs.experts.libero_scene import Scene
+from envs.experts.libero_scene import TIP, Scene
 from evals.types import FloatArray
-
-TIP = 0.012
-"""How far the finger tips reach below the grip point, metres."""
 
 _STALL_STEPS = 10  # a hand that came no closer for so long will not arrive
 _GRADUAL = 8e-4  # metres of finger travel a step under which the fingers count as closed
@@ -53,10 +51,12 @@ class Hand:
     Attributes:
         rotation: `R_world_grip` `[3, 3]` that it turns to while it moves.
         closed: whether the fingers are to be closed.
+        taste: which of several sound grasps it takes.
     """
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, taste: Taste = ROOMIEST) -> None:
         self.scene = scene
+        self.taste = taste
         self.rotation = down(0.0)
         self.closed = False
 

@@ -11,6 +11,7 @@ from envs.experts.articulation import pull, push_shut, turn
 from envs.experts.caddy import put_in_compartment
 from envs.experts.drawers import put_in_drawer
 from envs.experts.geometry import rotation_vector
+from envs.experts.grasps import ROOMIEST, STEADY
 from envs.experts.hand import Command, Commands, Hand
 from envs.experts.intent import sentence, signs
 from envs.experts.libero_scene import Goal, Scene
@@ -45,6 +46,7 @@ class LiberoExpert:
         suite: a LIBERO suite.
         noise: standard deviation in metres of what is added to every commanded displacement; 0 is deterministic.
         speed: factor on how fast the hand moves, 0.5 to 1.5, within what the controller allows.
+        steady: take the same of several sound grasps in nearly all scenes of a task, not the roomiest.
     """
 
     name = "expert"
@@ -52,7 +54,7 @@ class LiberoExpert:
     cameras: tuple[str, ...] = ()
     replan_every = 1
 
-    def __init__(self, suite: Suite, *, noise: float = 0.0, speed: float = 1.0) -> None:
+    def __init__(self, suite: Suite, *, noise: float = 0.0, speed: float = 1.0, steady: bool = False) -> None:
         if not noise >= 0:
             raise UsageError(f"The expert's noise is {noise}; metres, 0 or more, are expected.")
         if not 0.5 <= speed <= 1.5:
@@ -61,6 +63,7 @@ class LiberoExpert:
         self._suite = suite
         self._noise = noise
         self._speed = speed
+        self._taste = STEADY if steady else ROOMIEST
         self._env: Env | None = None
         self._run: _Run | None = None
 
@@ -94,7 +97,7 @@ class LiberoExpert:
             raise UsageError("The LIBERO expert reads the simulator: attach(env) comes before act().")
         scene = Scene(cast(_HasSimulator, self._env).simulator)
         where = f"suite {self._suite.name!r}, task {episode.task} ({self._suite.tasks[episode.task].name})"
-        hand = Hand(scene)
+        hand = Hand(scene, self._taste)
         goals = scene.goals
         for goal in goals:
             if _skill(hand, goal, goals) is None:

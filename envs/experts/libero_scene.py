@@ -13,6 +13,9 @@ _BOX, _MESH, _SPHERE, _CAPSULE, _CYLINDER = 6, 7, 2, 3, 5  # mujoco.mjtGeom; not
 _GRID = 0.02  # metres between the points by which a box is seen
 _COLLISION_GROUP = 0
 
+TIP = 0.012
+"""How far the finger tips reach below the grip point, metres."""
+
 
 class Goal(NamedTuple):
     """One predicate of a task's goal, e.g. ("on", ("akita_black_bowl_1", "plate_1"))."""

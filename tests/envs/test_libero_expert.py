@@ -8,8 +8,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from envs.experts.geometry import about, about_z, down, facing, rotation_vector
+from envs.experts.grasps import ROOMIEST, STEADY, best_grasp
 from envs.experts.intent import sentence, signs
 from envs.experts.libero import LiberoExpert
+from envs.experts.libero_scene import Scene
+from envs.experts.pick_place import on_thing
 from envs.experts.policy import expert
 from envs.libero import make
 from envs.libero_tasks import libero_90, libero_goal, libero_spatial
@@ -101,6 +104,22 @@ def test_speed_scales_the_steps_it_takes(spatial, solved):
     success, actions, _ = play(expert(SPATIAL, speed=0.6), spatial, SPATIAL, 0)
     assert success
     assert len(actions) > len(solved[1]) + 10
+
+
+def test_a_steady_one_takes_the_bowl_by_the_same_side_in_every_scene():
+    env = make(SPATIAL, SPATIAL.tasks[9], ())
+    sides = {ROOMIEST: set(), STEADY: set()}
+    for state in range(12):
+        env.reset(Episode(SPATIAL.name, 9, state, 0, SPATIAL.protocol.hash), look=False)
+        scene = Scene(env.simulator)
+        [goal] = scene.goals
+        bowl, plate = goal.arguments
+        move = on_thing(plate)(scene, bowl) - scene.position(bowl)
+        for taste, seen in sides.items():
+            grasp = best_grasp(scene, bowl, move=move, taste=taste)
+            seen.add((grasp.yaw, grasp.near))
+    env.close()
+    assert len(sides[STEADY]) == 1 < len(sides[ROOMIEST])
 
 
 def test_it_opens_a_drawer_and_puts_the_bowl_inside():

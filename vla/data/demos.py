@@ -114,5 +114,6 @@ def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, imag
             control_hz=manifest["control_hz"],
             intents=tuple(str(sentence) or "stop" for sentence in said),
             usable=meant[meant % max(drawn) == 0],
+            imitated=said != "",
         )
     )

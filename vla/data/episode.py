@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class Episode:
         intents: `T` motion sentences that an expert intended, or empty.
         usable: sorted steps at which a sample may start, or None for all: some steps have no image, and some are not
             to be imitated.
+        imitated: `[T]` bool, whether the action is one to learn, or None if all are: pushes off the path are not.
     """
 
     dataset: str
@@ -41,6 +42,7 @@ class Episode:
     control_hz: float | None = None
     intents: tuple[str, ...] = ()
     usable: NDArray[np.int64] | None = None
+    imitated: NDArray[np.bool_] | None = None
 
     @property
     def starts(self) -> int:
@@ -54,6 +56,20 @@ class Episode:
     def __len__(self) -> int:
         """Return the number of steps."""
         return len(self.actions)
+
+
+def whole_chunks(episode: Episode, length: int) -> Episode:
+    """Return the episode with those starts alone that `length` actions to learn follow.
+
+    A chunk with a push in it would teach the push: the step that it starts at does not show it.
+    """
+    if episode.imitated is None:
+        return episode
+    spoilt = np.flatnonzero(~episode.imitated)
+    starts = np.arange(len(episode)) if episode.usable is None else episode.usable
+    first = np.searchsorted(spoilt, starts)
+    distance = np.append(spoilt, len(episode) + length)[first] - starts
+    return replace(episode, usable=starts[distance >= length])
 
 
 def checked(episode: Episode) -> Episode:

@@ -31,8 +31,7 @@ def export(demonstrations: Path, target: Path) -> None:
         for episode in read_demos(demonstrations, views[0] if views else None):
             entry = entries[str(episode.where.file.relative_to(demonstrations))]
             numbers = {name: np.full(len(episode), entry[name]) for name in ("initial_state", "seed")}
-            imitate = np.zeros(len(episode), np.int64)
-            imitate[episode.usable] = 1
+            imitate = np.asarray(episode.imitated, np.int64)
             cameras = episode.cameras if views else {}
             writer.add(replace(episode, cameras=cameras), {**numbers, "imitate": imitate})
     (target / "README.md").write_text(card(manifest))
