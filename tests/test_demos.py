@@ -137,6 +137,7 @@ def test_the_dataset_card_says_where_scenes_come_from(tmp_path):
         in card
     )
     assert "the arm is pushed off its path in 10% of the steps" in card
+    assert "the roomiest one of several sound ones" in card
     assert json.loads((tmp_path / "demos.json").read_text())["states_hash"] in card
 
 

@@ -119,7 +119,8 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
         with accelerator.main_process_first(), accelerator.autocast():
             files = feature_files(checkpoint.model.to(accelerator.device), sources, config.cache)
         mixture = FeatureMixture(sources, labeller_of(config.motion), mixture.config, files)
-    told = {**recorded(config), "sources": {source.name: list(source.cameras) for source in sources}}
+    seen = {source.name: list(source.cameras) for source in sources}
+    told = {**recorded(config), "processes": accelerator.num_processes, "sources": seen}
     checkpoint = replace(checkpoint, statistics=statistics_by_name(sources), training=told)
     target: Target = "motion" if config.stage == "motion" else "motion_action" if config.says_motion else "action"
     loader = MixtureLoader(

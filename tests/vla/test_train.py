@@ -26,7 +26,6 @@ from vla.train import _check_finite, train
 from vla.train_config import LoopConfig, ModelOptions, OptimConfig, TrainConfig
 from vla.train_data import read_sources, with_cameras
 
-CONFIGS = Path(__file__).resolve().parents[2] / "vla/configs"
 NANO = ModelOptions(preset="nano")
 SMALL = OptimConfig(lr=1e-3, batch_size=4, micro_batch=2)
 
@@ -85,18 +84,12 @@ def test_a_killed_run_goes_on_with_the_losses_it_would_have_had(bridge, tmp_path
 
 
 def test_two_processes_have_the_losses_of_one(bridge, tmp_path, uninterrupted):
-    launch = [
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        str(CONFIGS / "cpu_2processes.yaml"),
-        "-m",
-        "vla.cli",
-    ]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vla.cli"]
     process = start([*launch, *arguments(bridge, tmp_path / "two", 3, **{"optim.micro-batch": 1})])
     _, said = process.communicate()
     assert process.returncode == 0, said.decode()[-2000:]
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(uninterrupted)[:3], rtol=1e-5)
+    assert load_checkpoint(tmp_path / "two/checkpoint").training["processes"] == 2
 
 
 def test_accumulation_changes_nothing_but_rounding(bridge, tmp_path, uninterrupted):

@@ -60,6 +60,7 @@ configs:
 - **Widening**: speed times {widening["slowest"]:g} to {widening["fastest"]:g}, one factor an episode;
   {widening["noise"]:g} m of noise on the path; the arm is pushed off its path in {widening["pushed"]:.0%} of the steps.
   Pushed steps have `imitate` 0: what follows them is to be learnt, they are not.
+- **Grasps**: {"the same one" if widening.get("steady") else "the roomiest one"} of several sound ones.
 - **State**: {", ".join(manifest["state_names"])}:
   {manifest["robot"]}.
 - **Action**: seven numbers a control step as the suite's controller takes them, but for the gripper, which is a level:
