@@ -1,5 +1,5 @@
 # The same verbs for a person and for CI.
-.PHONY: help setup eval test lint demos
+.PHONY: help setup eval test lint demos model
 LOCAL_ASSETS := ../shared/assets/simpler_bridge
 
 help: ## show this
@@ -32,3 +32,21 @@ demos: setup ## record the reference demonstrations into data/demos, the same bi
 	.venv/bin/vla-eval render data/demos/libero_object --cameras agentview --every 10 --trials 10
 	.venv/bin/vla-eval render data/demos/libero_goal --cameras agentview --every 10 --trials 10
 	.venv/bin/vla-eval render data/demos/simpler_bridge --cameras agentview --every 4
+	.venv/bin/vla-eval record --suite libero_spatial --out data/demos/libero_spatial_steady --trials 50 --every 0 \
+		--pushed 0.2 --steady
+	.venv/bin/vla-eval render data/demos/libero_spatial_steady --cameras agentview --every 4
+
+TINY := --cache data/features --precision bfloat16 --log-every 10 --device cpu \
+	--optim.schedule cosine --optim.warmup 50 --optim.weight-decay 0.05
+
+model: ## train the released model on data/demos: motion on all suites, then motion and actions on libero_spatial
+	.venv/bin/vla-train train --stage motion --out data/model/motion $(TINY) \
+		--data $(addprefix data/demos/,libero_spatial_steady libero_object libero_goal simpler_bridge) \
+		--model.preset tiny --model.state-size 8 --model.chunk 4 \
+		--steps 500 --optim.lr 1e-3 --optim.batch-size 64 --optim.micro-batch 64
+	.venv/bin/vla-train train --stage finetune --out data/model/finetune $(TINY) --save-dtype float16 \
+		--data data/demos/libero_spatial_steady --init data/model/motion/checkpoint \
+		--steps 3500 --optim.lr 1e-3 --optim.batch-size 32 --optim.micro-batch 32
+	.venv/bin/vla-train train --stage finetune --out data/model/again $(TINY) --save-dtype float16 --seed 1 \
+		--data data/demos/libero_spatial_steady --init data/model/finetune/checkpoint \
+		--steps 1500 --optim.lr 6e-4 --optim.batch-size 32 --optim.micro-batch 32

@@ -43,7 +43,7 @@ class RunConfig:
     """
 
     suite: str
-    policy: str = "expert"
+    policy: str = "motion_tiny"
     policy_args: tuple[str, ...] = ()
     checkpoint: Path | None = None
     tasks: tuple[str, ...] = ()

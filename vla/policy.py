@@ -24,6 +24,10 @@ from vla.statistics import DIMENSIONS, GRIPPER, ActionStatistics
 
 Rotation = Literal["axis_angle", "euler_xyz"]
 
+RELEASED = Path(__file__).parent / "checkpoints" / "tiny-libero-spatial"
+RELEASED_FOR = "libero_spatial"
+"""The trained model that comes with the package, and the suite whose demonstrations it was fine-tuned on."""
+
 _OPEN_LEVEL = 0.5
 _SLACK = 1.5
 """How far action statistics may reach beyond what a controller executes, as a factor; demonstrations clip a little."""
@@ -92,6 +96,29 @@ def vla(
         torch.set_num_threads(1)
     options = PolicyOptions(unnorm_key, rotation, replan_every or loaded.config.chunk, exact)
     return VlaPolicy(suite, checkpoint, loaded, options, _cameras(suite, loaded, cameras), torch_device)
+
+
+def motion_tiny(suite: Suite, *, device: str = "cpu", exact: bool = True, replan_every: int = 0) -> VlaPolicy:
+    """Load the preset `tiny`, fine-tuned on demonstrations of libero_spatial (how: docs/model.md).
+
+    Args:
+        suite: libero_spatial.
+        device: "cpu", "cuda" or "cuda:N".
+        exact: answer every observation alone and with one thread, so that an episode is the same for any number of
+            workers.
+        replan_every: actions of a chunk to run before looking again; by default all of them.
+
+    Raises:
+        UsageError: another suite, or the frozen vision tower is not on this machine.
+    """
+    if suite.name != RELEASED_FOR:
+        raise UsageError(
+            f"The released model (--policy motion_tiny, the default) was fine-tuned on {RELEASED_FOR} only and knows "
+            f"nothing of {suite.name}. Give a model of your own with --policy vla --checkpoint DIR, or --policy expert."
+        )
+    return vla(
+        suite, checkpoint=RELEASED, unnorm_key=RELEASED_FOR, device=device, exact=exact, replan_every=replan_every
+    )
 
 
 class VlaPolicy:
