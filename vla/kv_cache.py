@@ -77,7 +77,7 @@ class RaggedCache:
             inputs_embeds=block.embedded,
             attention_mask=mask[:, None],
             position_ids=self.lengths[:, None] + columns,
-            past_key_values=self.keys_values,
+            cache=self.keys_values,
             use_cache=True,
         )
         self.valid = torch.cat([self.valid, fresh], dim=1)
