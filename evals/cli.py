@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import FrameType
 
 import tyro
 from rich.console import Console
@@ -12,24 +16,54 @@ from rich.console import Console
 from evals.config import RunConfig, key_values
 from evals.errors import RunIncompleteError, UnknownNameError, UsageError, VlaEvalError
 from evals.registry import COMMANDS, POLICIES, SUITES, load_command, load_suite, names
+from evals.streams import own_stderr, prints_to_stderr
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+EXIT_SECONDS, LEFT_SECONDS = 60.0, 3.0
 FILE_WIDTH = 140  # columns of a table that goes into a file
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """Somebody sent SIGTERM, as Slurm and Docker do: everything is cleaned up as after Ctrl-C."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `vla-eval` and exit: 0 done, 1 a run that could not complete, 2 a wrong command, 130 interrupted."""
+    """Run `vla-eval` and exit.
+
+    The exit code is 0 for done, 1 for a run that could not complete, 2 for a wrong command, 130 for interrupted and
+    143 for terminated.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    stderr = Console(stderr=True, soft_wrap=True)
+    stderr = Console(file=own_stderr(), soft_wrap=True)
+    if arguments is None:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code = _dispatch(given)
     except VlaEvalError as error:
         stderr.print(f"error: {error}", style="red", markup=False, highlight=False)
         code = USAGE if isinstance(error, UsageError) else FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         stderr.print("Interrupted. What was recorded stays; the same command continues.")
-        code = INTERRUPTED
+        code = TERMINATED if isinstance(stop, _TerminatedError) else INTERRUPTED
+    if arguments is None:
+        _end_after_all(code)
     sys.exit(code)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the cleaning short
+    raise _TerminatedError
+
+
+def _end_after_all(code: int) -> None:
+    """End the process later, if what a plugin left behind (a thread, an exit handler) keeps it from ending now."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        if not stream.closed:
+            stream.flush()
+    left = [t for t in threading.enumerate() if t is not threading.current_thread() and not t.daemon]
+    timer = threading.Timer(LEFT_SECONDS if left else EXIT_SECONDS, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def _dispatch(given: list[str]) -> int:
@@ -55,18 +89,21 @@ def _run(config: RunConfig) -> int:
     from evals.setup import prepare
     from evals.summary_format import notes, render, rich_table
 
-    stdout, stderr = Console(), Console(stderr=True)
-    if not stdout.is_terminal:
-        stdout = Console(width=FILE_WIDTH)
-    setup = prepare(config)
-    with ConsoleProgress(stderr) as progress:
-        summary = run(setup, progress)
-    if config.format == "table":
-        stdout.print(rich_table(summary))
-        for note in notes(summary):
-            stdout.print(note, highlight=False)
-    else:
-        print(render(summary, config.format), end="")
+    stderr = Console(file=own_stderr())
+    with prints_to_stderr() as shown:
+        setup = prepare(config)
+        with ConsoleProgress(stderr) as progress:
+            summary = run(setup, progress)
+        with shown():
+            stdout = Console()
+            if not stdout.is_terminal:
+                stdout = Console(width=FILE_WIDTH)
+            if config.format == "table":
+                stdout.print(rich_table(summary))
+                for note in notes(summary):
+                    stdout.print(note, highlight=False)
+            else:
+                print(render(summary, config.format), end="")
     stderr.print(f"Recorded in {config.folder()}", highlight=False)
     if summary.total("missing"):
         raise RunIncompleteError(f"{int(summary.total('missing'))} episodes have no score; the same command runs them.")
@@ -121,7 +158,8 @@ def _check(arguments: list[str]) -> int:
     config = tyro.cli(CheckConfig, args=arguments, prog="vla-eval check")
     options = key_values("--policy-args", config.policy_args)
     chosen = (config.suite, config.policy, options, config.gates or None, config.task)
-    findings = in_fresh_process(run_gates, *chosen, seconds=config.seconds)
+    what = f"The gates of suite {config.suite!r}" + (f" with policy {config.policy!r}" if config.policy else "")
+    findings = in_fresh_process(run_gates, *chosen, config.seconds / 2, seconds=config.seconds, what=what)
     for finding in findings:
         print(finding)
     require(findings)

@@ -39,11 +39,11 @@ def run(setup: Setup, progress: Progress) -> Summary:
     """
     config, suite = setup.config, setup.suite
     weights = config.checkpoint or getattr(setup.policy, "checkpoint", None)
-    checkpoint = hash_path(weights) if weights else ""
+    checkpoint = hash_path(setup.started_in / weights) if weights else ""
     conditions = key_values("--condition", config.condition)
     header = Header.of(suite, identity(config, setup.replan_every, checkpoint), conditions)
     stop = _stopping_rule(setup)
-    with Recorder(config.folder(), header) as recorder:
+    with Recorder(setup.folder, header) as recorder:
         if recorder.repaired:
             progress.say("The record's last line was cut off by a crash; it was removed and its episode runs again.")
         planned = {episode.id for episode in setup.episodes}
@@ -79,6 +79,8 @@ def _drive(setup: Setup, recorder: Recorder, progress: Progress, stop: Stop | No
     finally:
         if engine is not None:
             engine.close()
+        if setup.caller is not None:
+            setup.caller.close()
     return ran
 
 
@@ -100,7 +102,7 @@ def _stopping_rule(setup: Setup) -> Stop | None:
     config = setup.config
     if config.until_decided is None:
         return None
-    other = read_run(config.until_decided)
+    other = read_run(setup.started_in / config.until_decided)
     if other.header.protocol_hash != setup.suite.protocol.hash:
         raise UsageError(
             f"--until-decided: {config.until_decided} was run under another protocol; they do not compare."
@@ -121,6 +123,12 @@ def _pass_gates(setup: Setup, progress: Progress) -> list[str]:
     config, suite, task = setup.config, setup.suite, setup.episodes[0].task
     progress.say(f"Probing the conventions of {suite.name} task {task} (skip with --no-gates)")
     limit = config.deadlines.build + config.deadlines.reset + config.deadlines.step
-    findings = in_fresh_process(before_run, suite.name, task, setup.cameras, seconds=limit)
+    findings = in_fresh_process(
+        before_run,
+        *(suite.name, task, setup.cameras),
+        seconds=limit,
+        what=f"Probing suite {suite.name!r}",
+        surroundings=setup.surroundings,
+    )
     require(findings)
     return [str(finding) for finding in findings]

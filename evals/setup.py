@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from evals.caller import Caller, build_policy
 from evals.config import RunConfig, plan
 from evals.contract import Policy, PrivilegedPolicy
+from evals.engine.child import Surroundings
 from evals.engine.messages import WorkerSpec
-from evals.errors import SpaceMismatchError
+from evals.errors import ContractError, SpaceMismatchError
 from evals.gates import space_differences
-from evals.registry import load_policy, load_suite
+from evals.registry import load_suite
 from evals.rollout import Conduct
 from evals.types import Episode, Suite
 from evals.video import require_video
@@ -17,13 +20,31 @@ from evals.video import require_video
 
 @dataclass(frozen=True)
 class Setup:
-    """A run that has been checked and can start."""
+    """A run that has been checked and can start.
+
+    Attributes:
+        replan_every: actions of a chunk that are run before the policy is asked again.
+        caller: on whose thread the policy was built, and is asked; None for a policy that was built elsewhere.
+        surroundings: folder and environment variables of before the policy was built.
+    """
 
     config: RunConfig
     suite: Suite
     policy: Policy
     replan_every: int
     episodes: list[Episode]
+    caller: Caller | None = None
+    surroundings: Surroundings = field(default_factory=Surroundings)
+
+    @property
+    def started_in(self) -> Path:
+        """The working directory that paths are relative to; a policy may change it while it is built."""
+        return self.surroundings.directory
+
+    @property
+    def folder(self) -> Path:
+        """Absolute path of the run folder, wherever the policy changes the working directory to."""
+        return self.started_in / self.config.folder()
 
     @property
     def film(self) -> str:
@@ -44,8 +65,9 @@ class Setup:
             suite=self.suite,
             cameras=self.cameras,
             privileged=(config.policy, tuple(config.options().items())) if privileged else None,
-            conduct=Conduct(self.replan_every, self.film),
-            folder=config.folder().resolve(),
+            conduct=Conduct(self.replan_every, self.film, self.cameras),
+            folder=self.folder,
+            surroundings=self.surroundings,
             traces=config.traces,
             videos=config.video,
         )
@@ -59,10 +81,15 @@ def prepare(config: RunConfig) -> Setup:
     """
     suite = load_suite(config.suite)
     episodes = plan(config, suite)
-    policy = load_policy(config.policy, suite, config.options())
+    surroundings = Surroundings()
+    caller = Caller(config.policy, config.deadlines.policy_seconds)
+    policy = build_policy(caller, config.policy, suite, config.options())
     unlike = space_differences(suite, policy)
     if unlike:
         raise SpaceMismatchError(config.policy, suite.name, unlike)
     if config.video != "none":
         require_video()
-    return Setup(config, suite, policy, config.replan_every or policy.replan_every, episodes)
+    replan_every = policy.replan_every if config.replan_every is None else config.replan_every
+    if not isinstance(replan_every, int) or replan_every < 1:
+        raise ContractError(f"Policy {config.policy!r} declares replan_every {replan_every!r}; at least 1 is expected.")
+    return Setup(config, suite, policy, replan_every, episodes, caller, surroundings)

@@ -77,7 +77,7 @@ def expert(bench: Bench) -> Finding:
 
 
 def _play(bench: Bench, policy: PrivilegedPolicy) -> Rollout:
-    episode, conduct = bench.episode(), Conduct(replan_every=policy.replan_every)
+    episode, conduct = bench.episode(), Conduct(policy.replan_every, cameras=bench.cameras)
     policy.attach(bench.env)
     policy.begin(episode)
     result = rollout(bench.env, bench.suite, episode, lambda seen: policy.act([seen])[0], conduct, lambda phase: None)

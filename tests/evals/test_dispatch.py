@@ -1,16 +1,19 @@
 """Which worker runs what, who is asked what, and how plugins are found."""
 
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 from envs.reach import suite
 from evals.batching import Batcher
+from evals.caller import Caller
 from evals.contract import one_at_a_time
 from evals.errors import UnknownNameError, UsageError
 from evals.policies.simple import noop, random
 from evals.registry import load_command, load_policy, load_suite
+from evals.rollout import checked_chunk
 from evals.schedule import Schedule
 from evals.types import ActionChunk, Episode, Observation
 
@@ -45,6 +48,11 @@ def test_an_episode_that_was_put_back_runs_next():
     assert schedule.next(0) == first
 
 
+def batcher(policy, exact=False):
+    check = partial(checked_chunk, replan_every=1, suite=REACH)
+    return Batcher(policy, exact, check, Caller("scripted", 5.0))
+
+
 class Scripted:
     """A policy that records the batches it got and raises on initial state 1."""
 
@@ -63,20 +71,20 @@ class Scripted:
 
 def test_what_is_waiting_becomes_one_call():
     policy = Scripted()
-    answers = Batcher(policy, exact=False).answer([observation(0), observation(2)])
+    answers = batcher(policy).answer([observation(0), observation(2)])
     assert policy.batches == [2]
     assert [answer.chunk.actions[0, 0] for answer in answers] == [0.0, 2.0]
 
 
 def test_exact_asks_one_at_a_time():
     policy = Scripted()
-    Batcher(policy, exact=True).answer([observation(0), observation(2)])
+    batcher(policy, exact=True).answer([observation(0), observation(2)])
     assert policy.batches == [1, 1]
 
 
 def test_a_batch_that_fails_is_asked_again_one_by_one_so_that_only_the_culprit_fails():
     policy = Scripted()
-    answers = Batcher(policy, exact=False).answer([observation(0), observation(1), observation(2)])
+    answers = batcher(policy).answer([observation(0), observation(1), observation(2)])
     assert policy.batches == [3, 1, 1, 1]
     assert [answer.chunk is None for answer in answers] == [False, True, False]
     assert "ValueError: cannot do state 1" in answers[1].error
@@ -85,7 +93,7 @@ def test_a_batch_that_fails_is_asked_again_one_by_one_so_that_only_the_culprit_f
 def test_a_wrong_number_of_chunks_is_an_error():
     policy = Scripted()
     policy.act = lambda observations: []
-    [answer] = Batcher(policy, exact=False).answer([observation()])
+    [answer] = batcher(policy).answer([observation()])
     assert "returned 0 chunks for 1 observations" in answer.error
 
 
