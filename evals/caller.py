@@ -8,6 +8,7 @@ to stop waiting for it, which needs a thread that may be left behind.
 from __future__ import annotations
 
 import queue
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -122,4 +123,4 @@ def build_policy(caller: Caller, name: str, suite: Suite, options: Mapping[str, 
     except PolicyFailedError as error:
         if isinstance(error.__cause__, VlaEvalError):
             raise error.__cause__ from None
-        raise ContractError(f"Policy {name!r} cannot be built:\n{error}") from error
+        raise ContractError(f"Policy {name!r} cannot be built:\n{textwrap.indent(str(error), '  ')}") from error

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -15,11 +14,11 @@ from rich.console import Console
 
 from evals.config import RunConfig, key_values
 from evals.errors import RunIncompleteError, UnknownNameError, UsageError, VlaEvalError
+from evals.leave import end_for_sure
 from evals.registry import COMMANDS, POLICIES, SUITES, load_command, load_suite, names
 from evals.streams import own_stderr, prints_to_stderr
 
 OK, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
-EXIT_SECONDS, LEFT_SECONDS = 60.0, 3.0
 FILE_WIDTH = 140  # columns of a table that goes into a file
 
 
@@ -42,28 +41,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except VlaEvalError as error:
         stderr.print(f"error: {error}", style="red", markup=False, highlight=False)
         code = USAGE if isinstance(error, UsageError) else FAILED
+    except OSError as error:
+        if error.errno not in (errno.EBADF, errno.EMFILE, errno.ENFILE):
+            raise
+        why = "a plugin closed file descriptors that are not its own, or there are none left"
+        stderr.print(f"error: {error}: {why}. What was recorded stays.", style="red", markup=False, highlight=False)
+        code = FAILED
     except KeyboardInterrupt as stop:
         stderr.print("Interrupted. What was recorded stays; the same command continues.")
         code = TERMINATED if isinstance(stop, _TerminatedError) else INTERRUPTED
     if arguments is None:
-        _end_after_all(code)
+        end_for_sure(code)
     sys.exit(code)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the cleaning short
     raise _TerminatedError
-
-
-def _end_after_all(code: int) -> None:
-    """End the process later, if what a plugin left behind (a thread, an exit handler) keeps it from ending now."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        if not stream.closed:
-            stream.flush()
-    left = [t for t in threading.enumerate() if t is not threading.current_thread() and not t.daemon]
-    timer = threading.Timer(LEFT_SECONDS if left else EXIT_SECONDS, os._exit, (code,))
-    timer.daemon = True
-    timer.start()
 
 
 def _dispatch(given: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import textwrap
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -161,9 +162,10 @@ class Driver:
         else:
             self._hopeless += 1
             if self._hopeless >= HOPELESS:
+                error = textwrap.indent(result.error or "", "  ")
                 raise RunIncompleteError(
                     f"{HOPELESS} episodes in a row ended without a score; the run was stopped. The last one said:\n"
-                    f"{result.error}\nWhat was recorded stays in {self._recorder.path}; the same command continues."
+                    f"{error}\nWhat was recorded stays in {self._recorder.path}; the same command continues."
                 )
 
     def _tell(self, doing: str, function: Callable[[Episode], None], episode: Episode) -> str:

@@ -76,11 +76,16 @@ class Child:
         except OSError as error:
             raise SimulatorError(f"Cannot start a process: {error.strerror}.") from error
         theirs.close()
+        self._ended = False
 
     def end(self, grace: float) -> str:
-        """Wait up to `grace` seconds for it to end by itself, then kill it; return how it ended."""
-        if self._process.exitcode is None and not ready(self._process.sentinel, grace):
+        """Wait up to `grace` seconds for it to end by itself, then kill it and what it forked; return how it ended."""
+        ready(self._process.sentinel, grace)
+        if self._process.pid is not None and not self._ended:
+            with contextlib.suppress(OSError):  # it did not live long enough to have a group, or left none
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.kill()
+        self._ended = True
         end = monotonic() + KILL_SECONDS
         while self._process.exitcode is None and self._process.is_alive() and monotonic() < end:
             sleep(0.005)  # its sentinel may be held open by a process that it forked, and a device may hold the process
@@ -91,13 +96,14 @@ def ready(file: HasFileno | int, seconds: float) -> bool:
     """Wait up to `seconds` until there is something to read, the end included; False if there was nothing."""
     if seconds < 0:
         return False
-    with selectors.DefaultSelector() as selector:
+    with selectors.PollSelector() as selector:  # the one that needs no descriptor of its own
         selector.register(file, selectors.EVENT_READ)
         return bool(selector.select(timeout=seconds))
 
 
 def _main(parent: int, function: Callable[..., None], connection: Connection, *arguments: Any) -> None:  # noqa: ANN401
     _die_with(parent)
+    os.setpgid(0, 0)  # what it forks is found again by its group
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # stdout is the driver's, for its results

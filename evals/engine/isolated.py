@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import textwrap
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -50,7 +51,7 @@ def in_fresh_process(
         raise SimulatorError(f"{what}: no answer in {seconds:g} s; the process was stopped.")
     result, error = pickle.loads(said)
     if error is not None:
-        raise error if isinstance(error, VlaEvalError) else SimulatorError(f"{what}: {error}")
+        raise error if isinstance(error, VlaEvalError) else SimulatorError(f"{what}:\n{textwrap.indent(error, '  ')}")
     answer: Result = result
     return answer
 

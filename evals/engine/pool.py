@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import selectors
 import traceback
@@ -14,7 +13,6 @@ from typing import Protocol
 
 from evals.engine.channel import Channel
 from evals.engine.messages import Answer, Ask, Assignment, Beat, Deadlines, Event, Lost, Message, Phase, Report
-from evals.errors import SimulatorError
 from evals.types import Status
 
 GRACE_SECONDS = 5.0
@@ -52,7 +50,7 @@ class WorkerPool:
     def __init__(self, launch: Callable[[], Remote], workers: int, deadlines: Deadlines) -> None:
         self._launch = launch
         self._deadlines = deadlines
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.PollSelector()
         self._workers: dict[int, _Worker] = {}
         try:
             for number in range(workers):
@@ -78,17 +76,10 @@ class WorkerPool:
         """Wait up to `seconds` and return what happened. A lost worker has been replaced when this returns.
 
         Raises:
-            SimulatorError: the connections to all workers are gone at once, or a lost worker cannot be replaced.
+            SimulatorError: a lost worker cannot be replaced.
         """
         events: list[tuple[int, Event]] = []
-        try:
-            ready = self._selector.select(timeout=seconds)
-        except (OSError, ValueError) as error:
-            raise SimulatorError(
-                f"The connections to the workers are gone ({error}): a policy in this process closes file descriptors "
-                "that are not its own. What was recorded stays."
-            ) from error
-        for key, mask in ready:
+        for key, mask in self._selector.select(timeout=seconds):
             events += self._hear(key.data, mask)
         return events + [(number, self._kill(number)) for number in self._hung()]
 
@@ -141,8 +132,7 @@ class WorkerPool:
     def _listen(self, number: int) -> None:
         channel = self._workers[number].channel
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.full else 0)
-        with contextlib.suppress(OSError):  # the next poll says what is wrong
-            self._selector.modify(channel, wanted, number)
+        self._selector.modify(channel, wanted, number)
 
     def _note(self, number: int, message: Message) -> Event | None:
         worker = self._workers[number]
