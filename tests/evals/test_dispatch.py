@@ -1,6 +1,7 @@
 """Which worker runs what, who is asked what, and how plugins are found."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -88,6 +89,25 @@ def test_a_batch_that_fails_is_asked_again_one_by_one_so_that_only_the_culprit_f
     assert policy.batches == [3, 1, 1, 1]
     assert [answer.chunk is None for answer in answers] == [False, True, False]
     assert "ValueError: cannot do state 1" in answers[1].error
+
+
+def test_a_batch_that_fails_is_asked_again_about_what_was_seen_and_not_about_what_it_left():
+    class Working(Scripted):
+        def act(self, observations):
+            for seen in observations:
+                seen.state[:] += 1.0
+                seen.images["top"][:] = 9
+                object.__setattr__(seen.episode, "seed", 9)
+            if len(observations) > 1:
+                raise MemoryError("out of memory")
+            [seen] = observations
+            return [ActionChunk(np.full((1, 7), seen.state[0] + seen.images["top"][0]))]
+
+    def seen(state):
+        return replace(observation(state), images={"top": np.zeros(3)}, state=np.full(8, float(state)))
+
+    answers = batcher(Working()).answer([seen(0), seen(1)])
+    assert [answer.chunk.actions[0, 0] for answer in answers] == [10.0, 11.0]
 
 
 def test_a_wrong_number_of_chunks_is_an_error():
