@@ -89,22 +89,17 @@ def rollout(
     border(step, looked=True, at=0)
     clock.drawn(step)
     _keep(trace, step, conduct)
-    scene = env.scene()
-    check_vector(f"The env of suite {suite.name!r}: scene()", scene)
-    at_reset, scene_hash = step.success, digest(scene.tolist())
+    at_reset, scene_hash = step.success, _scene_hash(env, suite)
     limit = suite.tasks[episode.task].max_steps
     beat("step")
-    ends_at_success = suite.protocol.success == "first"
-    pending: list[FloatArray] = []
-    said = ""
+    pending, said = list[FloatArray](), ""
     while len(trace.actions) < limit:
         if not pending:
             seen = _plain(step.observation, suite, episode, at=len(trace.actions))
             trace.asked.append(len(trace.actions))
             trace.states.append(seen.state)
             with clock.policy:
-                chunk = ask(seen)
-            chunk = checked_chunk(chunk, conduct.replan_every, suite)
+                chunk = checked_chunk(ask(seen), conduct.replan_every, suite)
             pending, said = list(chunk.actions), chunk.motion or ""
         action = pending.pop(0)
         beat("step")
@@ -114,11 +109,9 @@ def rollout(
             step = env.step(action.copy(), look)
         border(step, looked=look, at=at)
         clock.drawn(step)
-        trace.actions.append(action)
-        trace.said.append(said)
-        trace.success.append(step.success)
+        _add(trace, action, said, step)
         _keep(trace, step, conduct)
-        if step.success and ends_at_success:
+        if step.success and suite.protocol.success == "first":
             break
     return _finish(trace, clock, at_reset, scene_hash)
 
@@ -156,6 +149,18 @@ def _plain(seen: Observation | None, suite: Suite, episode: Episode, at: int) ->
     assert seen is not None  # its border was told that it was looked
     images = {name: np.asarray(image) for name, image in seen.images.items()}
     return Observation(episode, at, suite.tasks[episode.task].instruction, images, np.array(seen.state))
+
+
+def _scene_hash(env: Env, suite: Suite) -> str:
+    scene = env.scene()
+    check_vector(f"The env of suite {suite.name!r}: scene()", scene)
+    return digest(scene.tolist())
+
+
+def _add(trace: Trace, action: FloatArray, said: str, step: Step) -> None:
+    trace.actions.append(action)
+    trace.said.append(said)
+    trace.success.append(step.success)
 
 
 def _keep(trace: Trace, step: Step, conduct: Conduct) -> None:
