@@ -17,6 +17,7 @@ from analysis.frame import find_runs, planned
 from analysis.report_episodes import EpisodeView, Films, episodes_of
 from analysis.report_plots import Bar, Dots, dots, time_bars
 from evals.errors import UsageError
+from evals.provenance import packages, revision
 from evals.record import Run, read_run
 from evals.summary import Summary, summarise
 from evals.summary_format import notes
@@ -56,8 +57,6 @@ class RunView:
         """What was run and how, as pairs of words."""
         header, sessions = self.run.header, self.run.header.sessions
         last = sessions[-1] if sessions else {}
-        git = last.get("git", {})
-        packages = ", ".join(f"{name} {version}" for name, version in last.get("packages", {}).items())
         pairs = {
             "Folder": str(self.run.path),
             **{name: _words(value) for name, value in header.config.items()},
@@ -65,8 +64,8 @@ class RunView:
             "Started": ", ".join(str(session.get("started", "")) for session in sessions),
             "Command": " ".join(map(str, last.get("command", ()))),
             "Gates": _words(last.get("gates", "")),
-            "Revision": f"{git.get('sha', '')}{' with local changes' if git.get('dirty') else ''}",
-            "Packages": packages,
+            "Revision": "; then ".join(dict.fromkeys(filter(None, map(revision, sessions)))),
+            "Packages": "; then ".join(dict.fromkeys(filter(None, map(packages, sessions)))),
             **{name: _words(last.get(name.lower(), "")) for name in ("Renderer", "Python", "Platform", "CPU", "GPU")},
         }
         return [(name.replace("_", " ").capitalize(), text) for name, text in pairs.items() if text]
@@ -150,7 +149,7 @@ def _view(run: Run, label: str) -> RunView:
     tasks = [Task(**task) for task in run.header.suite["tasks"]]
     summary = summarise(run.header.suite["name"], tasks, run.results, planned(run))
     torn = ("The last line of the record was cut off; the run did not end by itself.",) if run.torn else ()
-    return RunView(label, run, summary, (*notes(summary), *torn))
+    return RunView(label, run, summary, (*notes(summary), *torn, *run.remarks))
 
 
 def _suite(name: str, views: Sequence[RunView]) -> SuiteView:

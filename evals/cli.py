@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import tyro
 from rich.console import Console
 
-from evals.config import RunConfig, key_values
+from evals.config import RunConfig, key_values, working_directory
 from evals.errors import RunIncompleteError, UnknownNameError, UsageError, VlaEvalError
-from evals.registry import COMMANDS, POLICIES, SUITES, load_command, load_suite, names
+from evals.registry import COMMANDS, POLICIES, load_command, load_suite, load_suites, names
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 FILE_WIDTH = 140  # columns of a table that goes into a file
@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     stderr = Console(stderr=True, soft_wrap=True)
     try:
+        working_directory()
+        _refuse_empty(given)
         code = _dispatch(given)
     except VlaEvalError as error:
         stderr.print(f"error: {error}", style="red", markup=False, highlight=False)
@@ -30,6 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stderr.print("Interrupted. What was recorded stays; the same command continues.")
         code = INTERRUPTED
     sys.exit(code)
+
+
+def _refuse_empty(given: list[str]) -> None:
+    """Refuse an empty argument: as a path it would mean the working directory.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for before, argument in zip(["vla-eval", *given], given, strict=False):
+        if not argument or (argument.startswith("--") and argument.endswith("=")):
+            raise UsageError(f"The argument after {before} is empty: {argument!r}. Is a variable of the shell not set?")
 
 
 def _dispatch(given: list[str]) -> int:
@@ -67,7 +80,7 @@ def _run(config: RunConfig) -> int:
             stdout.print(note, highlight=False)
     else:
         print(render(summary, config.format), end="")
-    stderr.print(f"Recorded in {config.folder()}", highlight=False)
+    stderr.print(f"Recorded in {setup.config.folder()}", highlight=False)
     if summary.total("missing"):
         raise RunIncompleteError(f"{int(summary.total('missing'))} episodes have no score; the same command runs them.")
     return OK
@@ -83,10 +96,13 @@ def _list(arguments: list[str]) -> int:
                 console.print(f"{task.id:3d}  {task.name}  [dim]{task.instruction}, {task.max_steps} steps[/dim]")
         return OK
     console.print("Suites (vla-eval list SUITE shows its tasks):")
-    for name in names(SUITES):
-        suite = load_suite(name)
+    suites, broken = load_suites()
+    for name, suite in suites.items():
         states = f"{len(suite.tasks)} tasks x {suite.protocol.initial_states} initial states"
-        console.print(f"  {name}: {states}; {suite.protocol.source}")
+        also = f" (or {', '.join(suite.aliases)})" if suite.aliases else ""
+        console.print(f"  {name}{also}: {states}; {suite.protocol.source}")
+    for name, error in broken.items():
+        console.print(f"  {name}: does not load. {error}", markup=False)
     console.print(f"Policies: {', '.join(names(POLICIES))}")
     console.print(f"Commands: list, check, {', '.join(names(COMMANDS))}")
     return OK

@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from evals.config import identity, key_values
+from evals.config import identity
 from evals.driver import Driver, Progress
 from evals.engine.isolated import in_fresh_process
 from evals.engine.messages import Deadlines, WorkerSpec
 from evals.engine.pool import WorkerPool
 from evals.errors import UsageError
 from evals.gates import before_run, require
-from evals.provenance import hash_path, provenance
+from evals.provenance import changes_between, provenance, require_same_simulator
 from evals.record import Header, Recorder, read_run
 from evals.registry import STOPPING, load_all, load_object
 from evals.setup import Setup
@@ -38,25 +39,35 @@ def run(setup: Setup, progress: Progress) -> Summary:
         RunIncompleteError: nothing works; what was recorded stays.
     """
     config, suite = setup.config, setup.suite
-    weights = config.checkpoint or getattr(setup.policy, "checkpoint", None)
-    checkpoint = hash_path(weights) if weights else ""
-    conditions = key_values("--condition", config.condition)
-    header = Header.of(suite, identity(config, setup.replan_every, checkpoint), conditions)
+    identified = identity(config, setup.replan_every, setup.checkpoint_hash())
+    header = Header.of(suite, identified, config.named_conditions())
     stop = _stopping_rule(setup)
-    with Recorder(config.folder(), header) as recorder:
+    with Recorder(setup.folder, header) as recorder:
         if recorder.repaired:
             progress.say("The record's last line was cut off by a crash; it was removed and its episode runs again.")
+        for remark in recorder.remarks:
+            progress.say(remark)
         planned = {episode.id for episode in setup.episodes}
         done = [r for r in recorder.done.values() if r.episode_id in planned and r.status.scored]
         progress.start(suite, setup.episodes, done)
         if len(done) < len(planned):
+            origin = _origin(setup, recorder, progress)
             found = _pass_gates(setup, progress) if config.gates else "skipped"
             plain = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
-            recorder.start_session({**provenance(), "gates": found, "config": plain, "planned": len(planned)})
+            recorder.start_session({**origin, "gates": found, "config": plain, "planned": len(planned)})
         ran = _drive(setup, recorder, progress, stop)
         wanted = {episode.id for episode in ran}
-        results = [result for result in recorder.done.values() if result.episode_id in wanted]
+        results = [result for result in recorder.results() if result.episode_id in wanted]
     return summarise(suite.name, suite.tasks, results, Counter(episode.task for episode in ran))
+
+
+def _origin(setup: Setup, recorder: Recorder, progress: Progress) -> dict[str, Any]:
+    """Return where this start's episodes come from, and say what is not as it was at the last start."""
+    origin, earlier = provenance(), recorder.header.sessions
+    require_same_simulator(earlier, origin, setup.suite.protocol.simulator, setup.config.other_versions)
+    for change in changes_between([*earlier, origin])[len(changes_between(earlier)) :]:
+        progress.say(change)
+    return origin
 
 
 def _drive(setup: Setup, recorder: Recorder, progress: Progress, stop: Stop | None) -> list[Episode]:
@@ -100,15 +111,16 @@ def _stopping_rule(setup: Setup) -> Stop | None:
     config = setup.config
     if config.until_decided is None:
         return None
-    other = read_run(config.until_decided)
+    other = read_run(setup.started_in / config.until_decided)
     if other.header.protocol_hash != setup.suite.protocol.hash:
         raise UsageError(
             f"--until-decided: {config.until_decided} was run under another protocol; they do not compare."
         )
     [decide] = load_all(STOPPING).values()
+    difference = 0.1 if config.minimum_difference is None else config.minimum_difference
 
     def decided(results: Sequence[EpisodeResult], progress: Progress) -> bool:
-        decision = decide(results, other.results, config.minimum_difference)
+        decision = decide(results, other.results, difference)
         if decision.decided:
             progress.say(decision.text)
         return bool(decision.decided)

@@ -98,6 +98,7 @@ class Suite:
             privileged policy which solves the suite; or "".
         reference: path of a JSON file of golden values for the gates, relative to the package of `env`, or "".
         extra_states: whether initial states beyond the official ones exist (seeded placements, marked not official).
+        aliases: other names that users may type; records always have `name`.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Suite:
     expert: str = ""
     reference: str = ""
     extra_states: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -252,10 +254,28 @@ class EpisodeResult:
         """Build a result from `to_json` data.
 
         Raises:
-            TypeError: a field is missing or unknown.
-            ValueError: the status is unknown.
+            TypeError: a field is missing, unknown or of another type.
+            ValueError: the status is unknown, or a number is out of range.
         """
         fields = dict(data)
         fields["status"] = Status(fields.get("status", ""))
         fields["seconds"] = Seconds(**fields.get("seconds", {}))
-        return cls(**fields)
+        result = cls(**fields)
+        for name, declared in _DECLARED.items():
+            value = getattr(result, name)
+            if type(value).__name__ not in declared:
+                raise TypeError(f"{name} is {value!r}, expected {' or '.join(declared)}")
+            if type(value) is int and abs(value) >= 2 ** (63 if name == "seed" else 31):
+                raise ValueError(f"{name} is out of range")
+        for name, value in asdict(result.seconds).items():
+            if type(value) not in (int, float):
+                raise TypeError(f"seconds.{name} is {value!r}, expected a number")
+        return result
+
+
+# Field of a line -> names of the types that it may have; `cls(**fields)` checks none.
+_DECLARED = {
+    name: tuple(str(field.type).replace("None", "NoneType").split(" | "))
+    for name, field in EpisodeResult.__dataclass_fields__.items()
+    if name not in ("status", "seconds")
+}
