@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import tyro
 from rich.console import Console
 
-from evals.config import RunConfig, key_values, working_directory
+from evals.config import LONGEST, RunConfig, key_values, task_ids, working_directory
 from evals.errors import RunIncompleteError, UnknownNameError, UsageError, VlaEvalError
 from evals.registry import COMMANDS, POLICIES, load_command, load_suite, load_suites, names
 
@@ -136,6 +136,9 @@ def _check(arguments: list[str]) -> int:
 
     config = tyro.cli(CheckConfig, args=arguments, prog="vla-eval check")
     options = key_values("--policy-args", config.policy_args)
+    if not 0 < config.seconds <= LONGEST:
+        raise UsageError(f"--seconds is {config.seconds}; seconds from more than 0 to a year are expected.")
+    task_ids(load_suite(config.suite), (str(config.task),))
     chosen = (config.suite, config.policy, options, config.gates or None, config.task)
     findings = in_fresh_process(run_gates, *chosen, seconds=config.seconds)
     for finding in findings:

@@ -73,15 +73,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Reject numbers and names that no run can have, before anything is loaded."""
-        for name, low, high in (
-            ("workers", 1, 2**31),
-            ("trials", 1, MOST),
-            ("seed", 0, 2**63),
-            ("replan_every", 1, MOST),
-        ):
+        bounds = {"workers": (1, 2**31), "trials": (1, MOST + 1), "seed": (0, 2**63), "replan_every": (1, 2**31)}
+        for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if value is not None and not low <= value < high:
-                bound = f"at least {low}" if value < low else f"less than {high}"
+                bound = f"at least {low}" if value < low else f"at most {high - 1}"
                 raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be {bound}.")
         for name, seconds in vars(self.deadlines).items():
             if not 0 < seconds <= LONGEST:  # not a number is neither

@@ -178,6 +178,8 @@ def _parse_options(policy: str, factory: Callable[..., Policy], options: Mapping
 
 def _parse(what: str, text: str, hint: Any) -> Any:  # noqa: ANN401 - follows the annotation
     if isinstance(hint, types.UnionType):
+        if text.lower() == "none" and type(None) in typing.get_args(hint):
+            return None
         hint = next(member for member in typing.get_args(hint) if member is not type(None))
     if typing.get_origin(hint) is typing.Literal:
         if text not in typing.get_args(hint):
@@ -191,7 +193,9 @@ def _parse(what: str, text: str, hint: Any) -> Any:  # noqa: ANN401 - follows th
         if not Path(text).exists():
             raise UsageError(f"{what}: no file or folder {text!r} exists.")
         return Path(text)
+    if hint not in (str, int, float):
+        raise ContractError(f"{what} is declared as {hint}, which no text can give: use str and parse it there.")
     try:
         return hint(text)
     except ValueError as error:
-        raise UsageError(f"{what} is {text!r}, which is not a {hint.__name__}.") from error
+        raise UsageError(f"{what} is {text[:80]!r}, which is not a {hint.__name__}.") from error

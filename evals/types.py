@@ -257,6 +257,8 @@ class EpisodeResult:
             TypeError: a field is missing, unknown or of another type.
             ValueError: the status is unknown, or a number is out of range.
         """
+        if not isinstance(data, Mapping):
+            raise TypeError(f"it is {type(data).__name__}, expected an object")
         fields = dict(data)
         fields["status"] = Status(fields.get("status", ""))
         fields["seconds"] = Seconds(**fields.get("seconds", {}))
