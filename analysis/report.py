@@ -17,8 +17,7 @@ from analysis.frame import find_runs, planned
 from analysis.report_episodes import EpisodeView, Films, episodes_of
 from analysis.report_plots import Bar, Dots, dots, time_bars
 from evals.errors import UsageError
-from evals.provenance import packages, revision
-from evals.record import Run, read_run
+from evals.record import Run, packages, read_run, revision
 from evals.summary import Summary, summarise
 from evals.summary_format import notes
 from evals.types import Task

@@ -23,14 +23,15 @@ from evals.errors import RecordError, RunFolderError
 from evals.header import CONDITIONS, EPISODES, FORMAT, HEADER, Header, changes, read_header, write_header
 from evals.lock import hold
 from evals.plain_files import is_plain, read_whole
-from evals.provenance import changes_between
+from evals.provenance import changes_between, packages, revision
 from evals.record_lines import conflicts, read_lines, split_lines
 from evals.rollout import Trace
 from evals.run_folder import LOCK, refuse_foreign, write_back
 from evals.types import EpisodeResult
 
 __all__ = [
-    "CONDITIONS", "EPISODES", "FORMAT", "HEADER", "Header", "Recorder", "Run", "read_header", "read_run", "save_trace",
+    "CONDITIONS", "EPISODES", "FORMAT", "HEADER", "Header", "Recorder", "Run", "packages", "read_header", "read_run",
+    "revision", "save_trace",
 ]  # fmt: skip
 
 
