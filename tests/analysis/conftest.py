@@ -85,7 +85,7 @@ def edit_header():
         file.write_text(json.dumps(header))
         lines = []
         for line in (path / EPISODES).read_text().splitlines():
-            seed = header["config"].get("seed", 0)
+            seed = dict(header["config"]).get("seed", 0)
             told = {"suite": header["suite"]["name"], "seed": seed, "protocol_hash": header["protocol_hash"]}
             result = json.loads(line) | told
             episode = Episode(task=result["task"], initial_state=result["initial_state"], **told)
