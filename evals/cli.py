@@ -7,24 +7,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tyro
-from rich.console import Console
 
 from evals.config import RunConfig, key_values
 from evals.errors import RunIncompleteError, UnknownNameError, UsageError, VlaEvalError
+from evals.plain import guarded_output, show
 from evals.registry import COMMANDS, POLICIES, SUITES, load_command, load_suite, names
+from evals.tabular import PlainConsole, print_table
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 FILE_WIDTH = 140  # columns of a table that goes into a file
 
 
+@guarded_output()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `vla-eval` and exit: 0 done, 1 a run that could not complete, 2 a wrong command, 130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    stderr = Console(stderr=True, soft_wrap=True)
+    stderr = PlainConsole(stderr=True, soft_wrap=True)
     try:
         code = _dispatch(given)
     except VlaEvalError as error:
-        stderr.print(f"error: {error}", style="red", markup=False, highlight=False)
+        stderr.print(f"error: {error}", style="red")
         code = USAGE if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt:
         stderr.print("Interrupted. What was recorded stays; the same command continues.")
@@ -55,19 +57,19 @@ def _run(config: RunConfig) -> int:
     from evals.setup import prepare
     from evals.summary_format import notes, render, rich_table
 
-    stdout, stderr = Console(), Console(stderr=True)
+    stdout, stderr = PlainConsole(), PlainConsole(stderr=True)
     if not stdout.is_terminal:
-        stdout = Console(width=FILE_WIDTH)
+        stdout = PlainConsole(width=FILE_WIDTH)
     setup = prepare(config)
     with ConsoleProgress(stderr) as progress:
         summary = run(setup, progress)
     if config.format == "table":
-        stdout.print(rich_table(summary))
+        print_table(stdout, rich_table(summary))
         for note in notes(summary):
-            stdout.print(note, highlight=False)
+            stdout.print(note)
     else:
-        print(render(summary, config.format), end="")
-    stderr.print(f"Recorded in {config.folder()}", highlight=False)
+        show(render(summary, config.format))
+    stderr.print(f"Recorded in {config.folder()}", soft_wrap=True)
     if summary.total("missing"):
         raise RunIncompleteError(f"{int(summary.total('missing'))} episodes have no score; the same command runs them.")
     return OK
@@ -75,12 +77,12 @@ def _run(config: RunConfig) -> int:
 
 def _list(arguments: list[str]) -> int:
     """Show suites with their tasks, policies and commands; no simulator is imported."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = PlainConsole(soft_wrap=True)
     if arguments:
         for name in arguments:
             suite = load_suite(name)
             for task in suite.tasks:
-                console.print(f"{task.id:3d}  {task.name}  [dim]{task.instruction}, {task.max_steps} steps[/dim]")
+                console.print(f"{task.id:3d}  {task.name}  {task.instruction}, {task.max_steps} steps")
         return OK
     console.print("Suites (vla-eval list SUITE shows its tasks):")
     for name in names(SUITES):
@@ -123,7 +125,7 @@ def _check(arguments: list[str]) -> int:
     chosen = (config.suite, config.policy, options, config.gates or None, config.task)
     findings = in_fresh_process(run_gates, *chosen, seconds=config.seconds)
     for finding in findings:
-        print(finding)
+        show(f"{finding}\n")
     require(findings)
     return OK
 

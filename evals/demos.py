@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from evals.config import RunConfig, task_ids
 from evals.errors import RecordError, RunFolderError, RunIncompleteError, UsageError
@@ -25,6 +24,7 @@ from evals.record import read_run
 from evals.registry import EXPORTERS, load_all, load_suite
 from evals.runner import run
 from evals.setup import Setup, prepare
+from evals.tabular import PlainConsole
 from evals.types import Episode, EpisodeResult, Status, Suite
 
 MANIFEST = "demos.json"
@@ -198,7 +198,7 @@ def _first_of_each_task(entries: Sequence[Mapping[str, Any]], trials: int | None
 
 
 def _run(setup: Setup) -> None:
-    with ConsoleProgress(Console(stderr=True)) as progress:
+    with ConsoleProgress(PlainConsole(stderr=True)) as progress:
         run(setup, progress)
 
 

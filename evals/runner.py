@@ -21,7 +21,7 @@ from evals.setup import Setup
 from evals.summary import Summary, summarise
 from evals.types import Episode, EpisodeResult
 
-Stop = Callable[[Sequence[EpisodeResult], Progress], bool]
+Stop = Callable[[Sequence[EpisodeResult], Progress], str]
 
 
 def run(setup: Setup, progress: Progress) -> Summary:
@@ -74,12 +74,22 @@ def _drive(setup: Setup, recorder: Recorder, progress: Progress, stop: Stop | No
                 driver = Driver(setup, engine, recorder, progress)
             if remaining:
                 driver.drive(remaining)
-            if stop is not None and stop(list(recorder.done.values()), progress):
+            reason = stop(list(recorder.done.values()), progress) if stop is not None else ""
+            if reason:
+                _record_decision(setup, recorder, reason, len(ran))
                 break
     finally:
         if engine is not None:
             engine.close()
     return ran
+
+
+def _record_decision(setup: Setup, recorder: Recorder, reason: str, episodes: int) -> None:
+    """Write into the record that a run is complete with fewer episodes than were planned, and why."""
+    scored = {result.episode_id for result in recorder.done.values() if result.status.scored}
+    if any(episode.id not in scored for episode in setup.episodes):
+        against = str(setup.config.until_decided)
+        recorder.amend_session({"decided": {"text": reason, "against": against, "episodes": episodes}})
 
 
 def _start_engine(setup: Setup, episodes: int) -> WorkerPool:
@@ -107,11 +117,11 @@ def _stopping_rule(setup: Setup) -> Stop | None:
         )
     [decide] = load_all(STOPPING).values()
 
-    def decided(results: Sequence[EpisodeResult], progress: Progress) -> bool:
+    def decided(results: Sequence[EpisodeResult], progress: Progress) -> str:
         decision = decide(results, other.results, config.minimum_difference)
         if decision.decided:
             progress.say(decision.text)
-        return bool(decision.decided)
+        return str(decision.text) if decision.decided else ""
 
     return decided
 

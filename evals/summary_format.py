@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from evals.errors import UsageError
+from evals.plain import one_line
 from evals.summary import Estimate, Interval, Summary, TaskRow
+from evals.tabular import as_csv, as_markdown, as_text, make_table, markdown
 
 Format = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "markdown", "csv", "json")
@@ -31,22 +30,13 @@ def render(summary: Summary, format: Format = "table", width: int = 120) -> str:
         UsageError: there is no such format.
     """
     if format == "table":
-        console = Console(file=io.StringIO(), width=width, color_system=None)
-        console.print(rich_table(summary))
-        lines = "".join(f"{note}\n" for note in notes(summary))
-        assert isinstance(console.file, io.StringIO)
-        return console.file.getvalue() + lines
+        return as_text(rich_table(summary), width) + "".join(f"{one_line(note)}\n" for note in notes(summary))
     if format == "markdown":
-        rows = [_HEADER, ("---", *["---:"] * (len(_HEADER) - 1)), *_cells(summary)]
-        table = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
-        return table + "".join(f"\n{note}\n" for note in notes(summary))
+        below = "".join(f"\n{markdown(note)}\n" for note in notes(summary))
+        return as_markdown(_HEADER, _cells(summary)) + below
     if format == "csv":
-        buffer = io.StringIO()
         records = as_records(summary)
-        writer = csv.DictWriter(buffer, fieldnames=list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-        return buffer.getvalue()
+        return as_csv([list(records[0]), *(record.values() for record in records)])
     if format == "json":
         return (
             json.dumps({"suite": summary.suite, "rows": as_records(summary), "notes": notes(summary)}, indent=1) + "\n"
@@ -56,15 +46,9 @@ def render(summary: Summary, format: Format = "table", width: int = 120) -> str:
 
 def rich_table(summary: Summary) -> Table:
     """Return the summary as a Rich table; `notes` belong under it."""
-    table = Table(title=summary.suite)
-    for name in _HEADER:
-        table.add_column(name, justify="left" if name == "Task" else "right")
-    *tasks, mean = _cells(summary)
-    for row in tasks:
-        table.add_row(*row)
-    table.add_section()
-    table.add_row(*mean, style="bold")
-    return table
+    rows = _cells(summary)
+    mean = len(rows) - 1
+    return make_table(_HEADER, rows, title=summary.suite, ends=[mean - 1], bold=[mean])
 
 
 def notes(summary: Summary) -> list[str]:
