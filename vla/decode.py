@@ -5,8 +5,7 @@ What comes out is what the plain loop (`vla.plain_decode`) says, token for token
 - a token that the grammar forces costs no pass;
 - the prompt's constant prefix is run once per instruction;
 - a draft (the last step's answer) is verified in the pass that runs anyway. A drafted token stays only if greedy
-decoding
-  says the same, so every accepted token saves a pass and none changes the answer.
+  decoding says the same, so every accepted token saves a pass and none changes the answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """DINOv2 tensors out of an ONNX file that `torch.onnx` exported from `transformers`.
 
-Biases and norms keep their names; weights of linear layers are anonymous, and are found through the node that uses
-them.
+Biases and norms keep their names; weights of linear layers are anonymous, and are found through the node that
+uses them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Prismatic checkpoints (`prism-qwen25-extra-dinosiglip-224px+0_5b` and its kind) into our network.
 
 Layout: `{"model": {"vision_backbone": {...}, "llm_backbone": {...}, "projector": {...}}}` as `torch.save` wrote it,
-    with timm's
-names in the towers (`dino_featurizer.`, `siglip_featurizer.`), `llm.` before the language model's and `projector.`
-before the projector's. The towers are absent where they were frozen; they come from their own sources then.
+with timm's names in the towers (`dino_featurizer.`, `siglip_featurizer.`), `llm.` before the language model's and
+`projector.` before the projector's. The towers are absent where they were frozen, and come from their own sources then.
 Source: `prismatic/models/vlms/prismatic.py` and `prismatic/training/strategies/fsdp.py` of TRI-ML/prismatic-vlms.
 """
 

@@ -4,9 +4,8 @@
     vla-train train --data DIR --out DIR ...                                                              (one device)
 
 The batch of step `i` is a function of the seed and `i`, and losses are means over all tokens of a step, so the number
-of
-processes and the size of a micro batch change rounding, nothing else; and a killed run goes on with the losses it would
-have had.
+of processes and the size of a micro batch change rounding, nothing else; and a killed run goes on with the losses it
+would have had.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import tyro
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -54,12 +52,6 @@ class Run:
 
     checkpoint: Checkpoint
     loader: MixtureLoader[Placed]
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run `vla-train train`."""
-    train(tyro.cli(TrainConfig, args=arguments, prog="vla-train train"))
-    return 0
 
 
 def train(config: TrainConfig) -> None:

@@ -4,18 +4,19 @@
     vla-train vlm --step finetune --data llava_v1_5_mix665k.json --images DIR --out VLM --init ALIGNED/checkpoint
 
 As Prismatic does with the LLaVA-1.5 mixture: first the projector alone learns from captions, then projector and
-language
-model from instructions; the towers stay as published. `vla-train train --init VLM/checkpoint` goes on from there.
+language model from instructions; the towers stay as published. `vla-train train --init VLM/checkpoint` goes on from
+there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,7 +28,6 @@ from vla.checkpoint import Checkpoint
 from vla.collate import Placed, padded
 from vla.data.frames import resize
 from vla.data.loader import MixtureLoader
-from vla.data.mixture import Mixture, Sample
 from vla.errors import ImageError, TrainingError
 from vla.initialize import initial_checkpoint
 from vla.prompt import Prompter, TokenSequence
@@ -91,8 +91,17 @@ class ConversationSamples:
     def __getitem__(self, position: int) -> Conversation:
         """Return the conversation at a position of the endless sequence."""
         epoch, within = divmod(position, len(self._conversations))
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._conversations))
-        return self._conversations[int(order[within])]
+        return self._conversations[int(_order(self._seed, epoch, len(self._conversations))[within])]
+
+    def __len__(self) -> int:
+        """Return the conversations of an epoch."""
+        return len(self._conversations)
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """Return an epoch's order, shuffled once an epoch and not once a sample."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 @dataclass(frozen=True)
@@ -137,10 +146,9 @@ def train_vlm(config: VlmConfig) -> None:
     _check(checkpoint, config.longest)
     checkpoint.model.towers.requires_grad_(False)
     checkpoint.model.language.requires_grad_(config.step == "finetune")
-    # The loader asks no more of a mixture and its samples than what these have.
     loader = MixtureLoader(
-        cast(Mixture, ConversationSamples(conversations, config.loop.seed)),
-        cast(Callable[[list[Sample]], Placed], CollateConversations(checkpoint.prompter, config.longest)),
+        ConversationSamples(conversations, config.loop.seed),
+        CollateConversations(checkpoint.prompter, config.longest),
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
         workers=config.loop.workers,

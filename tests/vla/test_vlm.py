@@ -1,6 +1,7 @@
 """Stage 0 reads LLaVA's format and trains what it says it trains."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from vla.checkpoint import load_checkpoint
 from vla.errors import ImageError, TrainingError
 from vla.train_config import LoopConfig, ModelOptions, OptimConfig
-from vla.vlm import VlmConfig, load_image, read_conversations, train_vlm
+from vla.vlm import Conversation, ConversationSamples, VlmConfig, load_image, read_conversations, train_vlm
 
 ENTRIES = [
     {
@@ -52,6 +53,16 @@ def test_images_and_turns_are_read_from_llavas_format(llava):
     with_image, without = read_conversations(llava / "data.json", llava / "images")
     assert (with_image.image, with_image.turns) == (llava / "images/a/cup.png", (("What is it?", "A cup."),))
     assert (without.image, without.turns) == (None, (("Hello?", "Hello."),))
+
+
+def test_every_epoch_is_an_order_of_its_own_that_is_drawn_once():
+    conversations = [Conversation(str(i), None, ()) for i in range(100_000)]
+    samples = ConversationSamples(conversations, seed=0)
+    started = time.process_time()
+    epochs = [[samples[epoch * len(samples) + i].name for i in range(len(samples))] for epoch in range(2)]
+    assert time.process_time() - started < 10
+    assert epochs[0] != epochs[1]
+    assert set(epochs[0]) == set(epochs[1]) == {one.name for one in conversations}
 
 
 def test_turns_out_of_order_name_the_entry(llava):

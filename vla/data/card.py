@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from evals.plain import show
 from vla.data.episode import Episode
 from vla.data.errors import DataError, OnBad, Where, fail
 from vla.data.read import ReadOptions, dataset_format, read_episodes
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     config = tyro.cli(StatsConfig, args=arguments, prog="vla-train stats")
     bad: list[DataError] = []
     card = make_card(config.directory, config.read, on_bad=bad.append if config.skip_bad else fail)
-    sys.stdout.write(card_text(card, config.top))
+    show(card_text(card, config.top))
     if config.statistics:
         write_statistics(config.statistics, [card.statistics])
     return 0

@@ -73,6 +73,20 @@ def test_help_imports_nothing_heavy():
     assert output.splitlines()[-1] == "[]"
 
 
+def test_the_options_of_training_are_shown_without_torch():
+    code = (
+        "import sys; from vla.cli import main\ntry: main(['train', '--help'])\nfinally: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--optim.batch-size" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_mistyped_command_is_told_which_was_meant(capsys):
+    assert main(["trian"]) == 2
+    assert "error: no command 'trian'. Did you mean 'train'?" in capsys.readouterr().err
+
+
 def test_a_missing_package_names_the_extra(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "av", None)
     for module in [name for name in sys.modules if name.startswith("vla.data")]:
