@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.recorded import find_runs, read_checked
+from analysis.recorded import checked, find_runs
 from evals.errors import RunFolderError
-from evals.record import EPISODES, Run
+from evals.record import EPISODES, Run, read_run
 from evals.types import EpisodeResult, Status
 
 if TYPE_CHECKING:
@@ -58,12 +58,16 @@ def episodes(*places: str | Path) -> pd.DataFrame:
         UsageError: there is no run.
         RunFolderError: a run does not read.
     """
-    return episodes_of(read_checked(path) for path in find_runs(*places))
+    return episodes_of(read_run(path) for path in find_runs(*places))
 
 
 def episodes_of(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row an episode of runs that are already read."""
-    return _joined([_described(run) for run in runs])
+    """Return one row an episode of runs that are already read.
+
+    Raises:
+        RunFolderError: a field is of another kind than it is declared.
+    """
+    return _joined([_described(checked(run)) for run in runs])
 
 
 def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,9 @@ from evals.record import EPISODES, HEADER, Run, read_run
 from evals.types import Task
 
 _KINDS: dict[str, type] = {
-    **dict.fromkeys(("task", "initial_state", "seed", "steps", "worker", "attempt"), int),
+    **dict.fromkeys(("task", "initial_state", "seed", "steps"), int),
     **dict.fromkeys(("success_ever", "success_last", "success_at_reset", "official"), bool),
-    **dict.fromkeys(("suite", "episode_id", "trajectory_hash", "scene_hash", "protocol_hash"), str),
+    **dict.fromkeys(("suite", "episode_id", "trajectory_hash"), str),
 }
 
 
@@ -47,10 +48,8 @@ def find_runs(*places: str | Path) -> list[Path]:
     """
     runs: dict[Path, Path] = {}
     for place in places:
-        named = Path(place)
-        folders = (
-            [named] if named.exists() else [Path(match) for match in sorted(glob.glob(str(place), recursive=True))]
-        )
+        named = os.path.exists(place)  # a folder called "[a]" is no pattern
+        folders = [Path(match) for match in ([place] if named else sorted(glob.glob(str(place), recursive=True)))]
         if not folders:
             raise UsageError(f"No folder {str(place)!r} exists.")
         found = sorted({header.parent for folder in folders for header in folder.rglob(HEADER)})
@@ -62,12 +61,26 @@ def find_runs(*places: str | Path) -> list[Path]:
 
 
 def read_checked(path: Path) -> Run:
-    """Read a run whose header holds all that tables and reports are made of.
+    """Read a run whose record holds all that tables and reports are made of.
 
     Raises:
-        RunFolderError: it does not read, or its header lacks something.
+        RunFolderError: it does not read, or lacks something.
     """
-    run = read_run(path)
+    lines = path / EPISODES
+    if lines.exists() and not lines.is_file():
+        raise RunFolderError(f"{lines} is no file. Leave the folder out.")
+    try:
+        return checked(read_run(path))
+    except (OSError, RecursionError) as error:
+        raise RunFolderError(f"{path} does not read as a run: {error}. Leave the folder out.") from error
+
+
+def checked(run: Run) -> Run:
+    """Return a run if its record holds all that tables and reports are made of.
+
+    Raises:
+        RunFolderError: it lacks something, or something is of another kind than it is declared.
+    """
     header = run.header
     try:
         tasks = tasks_of(run)
@@ -93,7 +106,7 @@ def read_checked(path: Path) -> Run:
     except (KeyError, TypeError) as error:
         wrong = [f"{type(error).__name__}: {error}"]
     if wrong:
-        raise RunFolderError(f"{path / HEADER} does not read as a run header: {wrong[0]}. Leave the folder out.")
+        raise RunFolderError(f"{run.path / HEADER} does not read as a run header: {wrong[0]}. Leave it out.")
     _check_results(run)
     return run
 
@@ -179,6 +192,10 @@ def planned(run: Run) -> dict[int, int]:
     require_known_tasks(run)
     ids = {str(name): task.id for task in tasks_of(run) for name in (task.name, task.id)}
     counts: dict[int, int] = {}
+    if run.results and not run.header.sessions:
+        raise RunFolderError(
+            f"{run.path / HEADER} has no session: what was planned is not known. Leave the folder out."
+        )
     try:
         for session in run.header.sessions:
             tasks = {ids[str(text)] for text in session["config"]["tasks"]} or set(ids.values())

@@ -93,15 +93,26 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         RecordError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    content = fit(text, "utf-8").encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(fit(text, "utf-8"), encoding="utf-8")
-        partial.replace(path)
+        if path.is_dir() or (path.exists() and not path.is_file()):  # a device or a pipe has nothing to keep
+            path.write_bytes(content)
+        else:
+            _replace(path.resolve(), content)
     except OSError as error:
+        raise RecordError(f"Cannot write {path}: {error.strerror}. Choose another place.") from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise RecordError(f"Cannot write {path}: {error.strerror}. Choose another place.") from error
+        raise
 
 
 def _flushed(last: str = "") -> int:

@@ -1,8 +1,10 @@
 """Run folders become one row an episode, whatever their number and state."""
 
 import json
+import os
 import shutil
 import time
+from functools import partial
 
 import pytest
 
@@ -115,6 +117,25 @@ def test_a_header_that_lacks_what_tables_are_made_of_is_refused_by_file(write_ru
     edit_header(write_run(tmp_path / "a", ["+"]), **damage)
     with pytest.raises(RunFolderError, match=r"run\.json"):
         load_runs(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["deep line", "deep header", "folder", "pipe"])
+def test_a_record_that_is_none_ends_in_words(write_run, tmp_path, damage):
+    path = write_run(tmp_path / "a", ["+"])
+    lines = path / "episodes.jsonl"
+    if damage.startswith("deep"):
+        (lines if damage == "deep line" else path / "run.json").write_text("[" * 100_000 + "\n")
+    else:
+        lines.unlink()
+        (lines.mkdir if damage == "folder" else partial(os.mkfifo, lines))()
+    with pytest.raises(RunFolderError, match=str(path)):
+        load_runs(path)
+
+
+def test_a_run_without_a_session_has_no_plan(write_run, edit_header, tmp_path):
+    edit_header(write_run(tmp_path / "a", ["+"]), sessions=[])
+    with pytest.raises(RunFolderError, match="has no session"):
+        planned(read_run(tmp_path / "a"))
 
 
 def test_a_run_is_found_once_by_whatever_ways_it_is_reached(write_run, tmp_path):

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -91,8 +92,14 @@ def test_a_cell_stays_a_cell_in_markdown_and_csv():
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     write_whole(tmp_path / "new" / "a.md", "± \ud800")
     assert (tmp_path / "new" / "a.md").read_bytes().decode() == r"± \ud800"
-    with pytest.raises(RecordError, match="Choose another place"):
-        write_whole(tmp_path / "new", "text")
+    for place in (tmp_path / "new", Path(), tmp_path / "new" / "a.md" / "b"):
+        with pytest.raises(RecordError, match="Choose another place"):
+            write_whole(place, "text")
+    write_whole(Path("/dev/null"), "text")
+    assert Path("/dev/null").is_char_device()
+    (tmp_path / "new" / "link").symlink_to("a.md")
+    write_whole(tmp_path / "new" / "link", "new text")
+    assert (tmp_path / "new" / "a.md").read_text() == "new text"
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
