@@ -184,12 +184,15 @@ def _contestants(views: Sequence[RunView]) -> list[tuple[str, list[Run]]]:
         told = [conditions_of(view.run), header.protocol_hash, sorted(config.items())]
         groups.setdefault(repr(told), []).append(view)
     found = []
+    policies = [members[0].run.header.config["policy"] for members in groups.values()]
     for members in groups.values():
         seeds = [view.run.header.config.get("seed") for view in members]
         if len(members) == 1 or len(set(map(repr, seeds))) < len(seeds):
             found += [(view.label, [view.run]) for view in members]
         else:
-            name = f"{members[0].summary.suite}: {members[0].run.header.config['policy']}"
+            policy = members[0].run.header.config["policy"]
+            alone = policies.count(policy) == 1
+            name = f"{members[0].summary.suite}: {policy}" if alone else members[0].label
             found.append((f"{name}, seeds {', '.join(map(str, seeds))}", [view.run for view in members]))
     return found
 

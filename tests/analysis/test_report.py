@@ -84,6 +84,16 @@ def test_several_seeds_of_a_policy_are_compared_as_one(report, write_run, tmp_pa
     assert "A: reach: one, seeds 0, 1, 2. B: reach: other, seeds 0, 1, 2." in page
 
 
+def test_two_settings_of_a_policy_with_several_seeds_are_told_apart(report, write_run, edit_header, tmp_path):
+    for name, row in (("gentle", "++-"), ("rough", "+--")):
+        for seed in range(2):
+            path = write_run(tmp_path / "runs" / name / f"s{seed}", [row], seed=seed)
+            config = json.loads((path / "run.json").read_text())["config"]
+            edit_header(path, config=config | {"policy_args": {"how": name}})
+    page = words(report(tmp_path / "runs"))
+    assert "A: reach: made_up, gentle/s0, seeds 0, 1. B: reach: made_up, rough/s0, seeds 0, 1." in page
+
+
 def test_said_stands_beside_done_for_every_step_of_a_failure(report, reach_runs):
     page = report(reach_runs / "shaky")
     body = next(part for part in page.split("<tbody ") if 'data-outcome="failure"' in part)
