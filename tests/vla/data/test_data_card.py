@@ -63,6 +63,18 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments: list[str], capsys: p
     assert capsys.readouterr().err.startswith("error: ")
 
 
+def test_a_message_and_a_card_hold_nothing_that_a_terminal_obeys(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["stats", "no\x1b[2Jwhere"]) == 2
+    root = files.write_v2(tmp_path / "drawers", [4, 6])
+    for file in root.glob("meta/*.jsonl"):
+        file.write_text(file.read_text().replace("open the drawer", r"a\u001b[2Jb"))
+    assert main(["stats", str(root)]) == 0
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
+    assert r"a\x1b[2Jb" in printed.out
+    assert r"no\x1b[2Jwhere" in printed.err
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from vla.cli import main; main(['--help']); "
