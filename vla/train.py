@@ -33,6 +33,7 @@ from vla.progress import Metrics, Progress
 from vla.run_state import RunState
 from vla.train_config import LoopConfig, OptimConfig, TrainConfig, recorded
 from vla.train_data import (
+    conventions_by_name,
     instructions_of,
     labeller_of,
     make_mixture,
@@ -120,7 +121,8 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
             files = feature_files(checkpoint.model.to(accelerator.device), sources, config.cache)
         mixture = FeatureMixture(sources, labeller_of(config.motion), mixture.config, files)
     seen = {source.name: list(source.cameras) for source in sources}
-    told = {**recorded(config), "processes": accelerator.num_processes, "sources": seen}
+    meant = {name: convention.to_json() for name, convention in conventions_by_name(sources).items()}
+    told = {**recorded(config), "processes": accelerator.num_processes, "sources": seen, "conventions": meant}
     checkpoint = replace(checkpoint, statistics=statistics_by_name(sources), training=told)
     target: Target = "motion" if config.stage == "motion" else "motion_action" if config.says_motion else "action"
     loader = MixtureLoader(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from vla.data.read import ReadOptions
+from vla.data.read import ReadOptions, check_layouts
 from vla.errors import TrainingError
 
 TrainStage = Literal["motion", "action", "finetune"]
@@ -147,6 +147,7 @@ class TrainConfig:
             raise TrainingError("--data names no dataset folder.")
         if self.weights and len(self.weights) != len(self.data):
             raise TrainingError(f"--weights has {len(self.weights)} numbers for {len(self.data)} folders of --data.")
+        check_layouts(self.read.layout, self.data)
         if self.stage == "motion" and self.motion == "none":
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
         if self.cache and self.shift:

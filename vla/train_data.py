@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -9,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.config import ModelConfig
+from vla.data.convention import Convention
 from vla.data.episode import whole_chunks
 from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
 from vla.data.read import read_episodes
 from vla.errors import TrainingError
 from vla.labellers import AdaptiveLabeller, Labeller, RawLabeller
-from vla.statistics import ActionStatistics, statistics_of, with_state
+from vla.statistics import ActionStatistics, rare_in_words, statistics_of, with_state
 from vla.train_config import MotionLabels, TrainConfig
+
+_log = logging.getLogger("vla.data")
 
 
 def read_sources(config: TrainConfig) -> tuple[Source, ...]:
@@ -34,7 +38,10 @@ def read_sources(config: TrainConfig) -> tuple[Source, ...]:
         name = episodes[0].dataset
         if any(source.name == name for source in sources):
             raise TrainingError(f"Two folders of --data hold the data set {name!r}; merge them.")
-        statistics = statistics_of(name, [episode.actions for episode in episodes])
+        # A push is no part of what is learnt, and must not widen the range that tokens have to cover.
+        statistics = statistics_of(name, [episode.learnt for episode in episodes if len(episode.learnt)])
+        for line in rare_in_words(statistics):
+            _log.warning("warning: data set %r: %s.", name, line)
         statistics = with_state(statistics, [episode.state for episode in episodes])
         sources.append(Source(episodes, statistics, (), weight))
     return tuple(sources)
@@ -78,6 +85,11 @@ def labeller_of(motion: MotionLabels) -> Labeller | None:
 def statistics_by_name(sources: Sequence[Source]) -> Mapping[str, ActionStatistics]:
     """Return the action statistics of every source by its name."""
     return {source.name: source.statistics for source in sources}
+
+
+def conventions_by_name(sources: Sequence[Source]) -> Mapping[str, Convention]:
+    """Return what every source's numbers mean and which cameras are seen of it, by its name."""
+    return {source.name: replace(source.episodes[0].convention, cameras=source.cameras) for source in sources}
 
 
 def instructions_of(sources: Sequence[Source]) -> list[str]:

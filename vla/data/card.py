@@ -14,10 +14,10 @@ import tyro
 
 from vla.data.episode import Episode
 from vla.data.errors import DataError, OnBad, Where, fail
-from vla.data.read import ReadOptions, dataset_format, read_episodes
+from vla.data.read import ReadOptions, check_layouts, dataset_format, read_episodes
 from vla.labellers import AdaptiveLabeller, Labeller
 from vla.motion import describe
-from vla.statistics import DIMENSIONS, ActionStatistics, statistics_of, write_statistics
+from vla.statistics import DIMENSIONS, ActionStatistics, rare_in_words, statistics_of, write_statistics
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Card:
 def main(arguments: Sequence[str]) -> int:
     """Run `vla-train stats` and return the exit code."""
     config = tyro.cli(StatsConfig, args=arguments, prog="vla-train stats")
+    check_layouts(config.read.layout, (config.directory,))
     bad: list[DataError] = []
     card = make_card(config.directory, config.read, on_bad=bad.append if config.skip_bad else fail)
     sys.stdout.write(card_text(card, config.top))
@@ -110,7 +111,7 @@ def make_card(
     if not episodes:
         reasons = "\n  ".join(["", *bad])
         raise DataError(Where(directory), f"no episode can be read ({len(bad)} are broken).{reasons}")
-    statistics = statistics_of(episodes[0].dataset, [episode.actions for episode in episodes])
+    statistics = statistics_of(episodes[0].dataset, [one.learnt for one in episodes if len(one.learnt)])
     return Card(
         directory=directory,
         format=dataset_format(directory),
@@ -164,7 +165,7 @@ def _actions_text(statistics: ActionStatistics) -> str:
     lines = ["action    " + "".join(f"{name:>11}" for name in columns)]
     for index, dimension in enumerate(DIMENSIONS):
         lines.append(f"{dimension:<10}" + "".join(f"{getattr(statistics, name)[index]:>11.4f}" for name in columns))
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"note: {line}" for line in rare_in_words(statistics))])
 
 
 def _counts_text(title: str, counts: Counter[str], top: int, share: bool = False) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla.data.convention import Convention
 from vla.data.episode import Episode, checked
 from vla.data.errors import DataError, OnBad, Where, fail
 from vla.data.frames import Frames, Image
@@ -115,5 +116,6 @@ def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, imag
             intents=tuple(str(sentence) or "stop" for sentence in said),
             usable=meant[meant % max(drawn) == 0],
             imitated=said != "",
+            convention=Convention("demos", manifest["suite"], manifest["control_hz"], "axis_angle"),
         )
     )

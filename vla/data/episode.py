@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vla.data.convention import NOT_SAID, Convention
 from vla.data.errors import DataError, Where
 from vla.data.frames import Frames
 from vla.errors import ActionDataError
@@ -31,6 +32,8 @@ class Episode:
         usable: sorted steps at which a sample may start, or None for all: some steps have no image, and some are not
             to be imitated.
         imitated: `[T]` bool, whether the action is one to learn, or None if all are: pushes off the path are not.
+        convention: what the numbers mean, as far as somebody says.
+        stored_gripper: the gripper as the data set stores it, one entry a stored step, or None where nobody checks it.
     """
 
     dataset: str
@@ -43,6 +46,13 @@ class Episode:
     intents: tuple[str, ...] = ()
     usable: NDArray[np.int64] | None = None
     imitated: NDArray[np.bool_] | None = None
+    convention: Convention = NOT_SAID
+    stored_gripper: NDArray[np.float32] | None = None
+
+    @property
+    def learnt(self) -> NDArray[np.float32]:
+        """Return the actions that are to be learnt, `[N, 7]`; pushes off the path are not."""
+        return self.actions if self.imitated is None else self.actions[self.imitated]
 
     @property
     def starts(self) -> int:

@@ -43,6 +43,18 @@ class DataError(Exception):
         return f"{self.where}: {self.problem}"
 
 
+class UnknownLayoutError(DataError):
+    """Nobody says what the action numbers of a dataset mean."""
+
+
+class ContradictedLayoutError(DataError):
+    """The numbers of a dataset are not what its layout says."""
+
+
+class ShortEpisodeError(DataError):
+    """An episode has no step left after what its layout leaves out."""
+
+
 OnBad = Callable[[DataError], None]
 """What a reader calls for an episode that it cannot read: `fail`, or `list.append` to leave it out and go on."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from vla.data.episode import Episode, checked
 from vla.data.errors import DataError, OnBad, Where, fail
 from vla.data.frames import Frames, ParquetFrames, VideoFrames
-from vla.data.oxe import Layout, layout_named
+from vla.data.layout import Layout, check_names
+from vla.data.oxe import layout_named
 
 ACTION_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper_open")
 """Names of the action's entries by which a dataset says that it keeps our convention."""
@@ -95,6 +96,7 @@ def _open(root: Path, layout: Layout | None) -> tuple[_Dataset, list[_Entry]]:
         )
     features: Mapping[str, Mapping[str, Any]] = info["features"]
     layout = layout or _declared_layout(root, features)
+    check_names(features.get("action", {}).get("names"), Where(root / "meta/info.json", field="action"))
     columns = {name: _column_of(name, features) for name in (*layout.inputs, *layout.state, INTENT)}
     for name in layout.inputs:
         if not columns[name]:
@@ -190,6 +192,8 @@ def _episode(dataset: _Dataset, entry: _Entry, table: pa.Table, rows: NDArray[np
         raise DataError(where, f"has {len(rows)} rows; meta/ says {entry.length}, and an episode needs at least one.")
     held = [key for key in (*layout.inputs, *layout.state) if key in dataset.columns]
     steps = {key: _numbers(table, dataset.columns[key])[rows].astype(np.float32) for key in held}
+    layout.require_steps(len(rows), where)
+    stored = layout.stored_gripper(steps, where)
     kept = rows[layout.keep]
     state = [
         np.zeros((len(rows), 0), np.float32),
@@ -210,6 +214,8 @@ def _episode(dataset: _Dataset, entry: _Entry, table: pa.Table, rows: NDArray[np
             },
             control_hz=float(dataset.info["fps"]),
             intents=tuple(texts),
+            convention=replace(layout.convention, control_hz=float(dataset.info["fps"])),
+            stored_gripper=stored,
         )
     )
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vla.data.episode import Episode, checked
 from vla.data.errors import DataError, OnBad, Where, fail
 from vla.data.frames import Hdf5Frames
-from vla.data.oxe import closing_last
+from vla.data.oxe import closing_last, layout_named
 
 CAMERAS = {"agentview": "agentview_rgb", "wrist": "eye_in_hand_rgb"}
 STATE = ("ee_states", "gripper_states")
@@ -97,6 +97,8 @@ def _episode(path: Path, name: str, demo: h5py.Group, instruction: str, keep_noo
                 for camera, key in CAMERAS.items()
             },
             control_hz=CONTROL_HZ,
+            convention=layout_named("libero", path).convention,
+            stored_gripper=stored[rows, 6].astype(np.float32),
         )
     )
 

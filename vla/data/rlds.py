@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from vla.data.episode import Episode, checked
 from vla.data.errors import DataError, OnBad, Where, fail
 from vla.data.frames import FileFrames, Frames
-from vla.data.oxe import Layout, layout_named
+from vla.data.layout import Layout
+from vla.data.oxe import BUILDERS, LAYOUTS, layout_named
 from vla.data.tfrecord import Feature, Record, read_example, read_records
 
 _SHARD = re.compile(r"(?P<dataset>.+)-(?P<split>[^-]+)\.tfrecord-(?P<number>\d+)-of-(?P<count>\d+)$")
@@ -56,7 +57,8 @@ def read_rlds(
     """
     folder = version_folder(directory)
     specs = read_specs(folder / "features.json")
-    name, shards = _shards(folder, split, on_bad)
+    builder, shards = _shards(folder, split, on_bad)
+    name = dataset_name(folder, builder)
     layout = layout or layout_named(name, folder)
     _check_layout(layout, specs, folder)
     for shard in shards:
@@ -65,6 +67,23 @@ def read_rlds(
                 yield _episode(name, layout, specs, record, Where(shard, f"record {record.number}"))
             except DataError as error:
                 on_bad(error)
+
+
+def dataset_name(folder: Path, builder: str) -> str:
+    """Return the dataset's name, the key of its statistics.
+
+    It is the builder's, which the files begin with, if a layout has it; else that of the folder if a layout has that
+    (OpenVLA's LIBERO lies in libero_10_no_noops/1.0.0/liber_o10-train.tfrecord-...), else what the builder is known as.
+
+    Args:
+        folder: the version folder.
+        builder: name before "-train.tfrecord-".
+    """
+    known = {layout.name for layout in LAYOUTS}
+    for name in (builder, folder.name, folder.resolve().parent.name):
+        if name in known:
+            return name
+    return BUILDERS.get(builder, builder)
 
 
 def version_folder(directory: Path) -> Path:
@@ -152,8 +171,8 @@ def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: R
     for key, values in steps.items():
         if len(values) != length:
             raise DataError(Where(where.file, where.episode, key), f"has {len(values)} steps, others {length}.")
-    if not length:
-        raise DataError(where, "the episode has no step.")
+    layout.require_steps(length, where)
+    stored = layout.stored_gripper(steps, where)
     state = [np.zeros((length, 0), np.float32), *(steps[key].reshape(length, -1) for key in layout.state)]
     cameras: dict[str, Frames] = {}
     for camera, key in layout.cameras.items():
@@ -168,6 +187,8 @@ def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: R
             state=np.concatenate(state, axis=1)[layout.keep],
             cameras=cameras,
             control_hz=layout.control_hz,
+            convention=layout.convention,
+            stored_gripper=stored,
         )
     )
 
