@@ -50,6 +50,8 @@ def run(setup: Setup, progress: Progress) -> Summary:
         done = [r for r in recorder.done.values() if r.episode_id in planned and r.status.scored]
         progress.start(suite, setup.episodes, done)
         if len(done) < len(planned):
+            for remark in getattr(setup.policy, "remarks", ()):
+                progress.say(f"warning: policy {config.policy}: {remark}")
             found = _pass_gates(setup, progress) if config.gates else "skipped"
             plain = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
             recorder.start_session({**provenance(), "gates": found, "config": plain, "planned": len(planned)})
