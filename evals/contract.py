@@ -36,7 +36,7 @@ class Env(Protocol):
         """Run one control step.
 
         Args:
-            action: `[7]` float64 in the suite's action space.
+            action: `[7]` finite float64 in the suite's action space; the harness has checked it.
             look: whether the returned step carries an observation. It is said before the step because LIBERO samples
                 its cameras inside it.
         """

@@ -10,10 +10,11 @@ from evals.batching import Batcher
 from evals.contract import PrivilegedPolicy
 from evals.engine.messages import Answer, Ask, Assignment, Built, Event, Lost, Report
 from evals.errors import RunIncompleteError
+from evals.gates.answers import Answers
 from evals.record import Recorder
 from evals.schedule import Schedule
 from evals.setup import Setup
-from evals.types import Episode, EpisodeResult, Status, Suite
+from evals.types import ActionChunk, Episode, EpisodeResult, Status, Suite
 
 RETRIES = 3
 HOPELESS = 3  # episodes in a row without a score after which a run stops: something is wrong with all of them
@@ -78,6 +79,7 @@ class Driver:
         self._running: dict[int, Assignment] = {}
         self._attempts: Counter[str] = Counter()
         self._hopeless = 0
+        self._first, self._odd = Answers(setup.suite.action_space), list[str]()
 
     def drive(self, episodes: list[Episode]) -> None:
         """Run episodes; return when each has a score or has used up its attempts.
@@ -105,6 +107,15 @@ class Driver:
         answers = self._batcher.answer([ask.observation for _, ask in asking])
         for (worker, _), answer in zip(asking, answers, strict=True):
             self._engine.answer(worker, answer)
+            self._look_at(answer)
+
+    def _look_at(self, answer: Answer) -> None:
+        """Say and record what is odd about the policy's first answers; what is invalid is the worker's to refuse."""
+        if isinstance(answer.chunk, ActionChunk):
+            for text in self._first.see(answer.chunk, self._setup.replan_every):
+                self._odd.append(text)
+                self._progress.say(f"warning: policy {self._setup.config.policy}: {text}")
+                self._recorder.amend_session({"remarks": list(self._odd)})
 
     def _assign(self, worker: int) -> None:
         while (episode := self._schedule.next(worker)) is not None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -96,7 +97,8 @@ class Suite:
             process only. No camera means that nothing will be drawn, and that no renderer is needed.
         expert: "module:callable", called as (suite, noise=metres, speed=factor, steady=bool), that returns a
             privileged policy which solves the suite; or "".
-        reference: path of a JSON file of golden values for the gates, relative to the package of `env`, or "".
+        reference: JSON file of golden values for the gates: "package:path", a path relative to the folder of the module
+            of `env`, a `Path` as it is, or "".
         extra_states: whether initial states beyond the official ones exist (seeded placements, marked not official).
     """
 
@@ -107,7 +109,7 @@ class Suite:
     state_space: StateSpace
     env: str
     expert: str = ""
-    reference: str = ""
+    reference: str | Path = ""
     extra_states: bool = False
 
 

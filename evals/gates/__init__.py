@@ -37,6 +37,7 @@ MakeEnv = Callable[[Suite, Task, tuple[str, ...]], Env]
 GATES: Mapping[str, Callable[[Bench], Finding]] = {
     "outputs": episodes.outputs,
     "success_at_reset": episodes.success_at_reset,
+    "initial_states": episodes.initial_states,
     "state": golden.state,
     "settle": golden.settle,
     "frame": golden.frame,
@@ -46,7 +47,7 @@ GATES: Mapping[str, Callable[[Bench], Finding]] = {
     "noop": episodes.noop,
     "expert": episodes.expert,
 }
-BEFORE_RUN = ("outputs", "success_at_reset", "state", "settle", "frame", "gripper")
+BEFORE_RUN = ("outputs", "success_at_reset", "initial_states", "state", "settle", "frame", "gripper")
 _NEEDS_IMAGES = frozenset({"outputs", "frame"})
 
 
