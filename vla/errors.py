@@ -11,7 +11,7 @@ A dataset that cannot be read is a `vla.data.errors.DataError`: it names file, e
     ├── CheckpointError       a checkpoint folder is incomplete, foreign or damaged
     ├── TokenizerError        a tokenizer lacks the turn or action tokens
     ├── PromptError           an instruction is empty or longer than the model's context
-    ├── ImageError            an image of the wrong shape or dtype
+    ├── ImageError            an image of the wrong shape or dtype, or a state that the model reads and did not get
     ├── UnnormalizationError  no action statistics under that key
     └── TrainingError         training cannot start: options, data, or the folder of another run
         └── DivergedError     a loss is not finite; the message names its samples (exit code 1)
@@ -49,7 +49,7 @@ class PromptError(ModelError):
 
 
 class ImageError(ModelError):
-    """An image of the wrong shape or dtype."""
+    """An image of the wrong shape or dtype, or a state that the model reads and did not get."""
 
 
 class UnnormalizationError(ModelError):

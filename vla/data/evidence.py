@@ -24,7 +24,7 @@ CODE_IN_WORDS = {
 }
 _LARGEST_STEP = 0.3  # metres; the fastest public sets (3 Hz) reach 0.2
 _SLOWEST, _FASTEST = 0.01, 3.0  # metres a second that 1 % of the steps exceed
-_TURN = 2 * np.pi
+_TURN = np.pi  # radians a step, or units where nobody says; controllers that take -1 to 1 reach 1.7
 _MOSTLY = 0.8
 
 
