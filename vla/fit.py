@@ -45,19 +45,25 @@ def convention_of(checkpoint: Checkpoint, key: str) -> Convention:
     return replace(layouts[0] if layouts else Convention(suite=key), cameras=cameras)
 
 
-def fit(trained: Convention, suite: Convention, statistics: ActionStatistics, limit: float, seen: Sequence[str]) -> Fit:
+def fit(
+    trained: Convention,
+    suite: Convention,
+    statistics: ActionStatistics,
+    executed: tuple[float, float],
+    seen: Sequence[str],
+) -> Fit:
     """Compare what a checkpoint was trained on with a suite.
 
     Args:
         trained: what the numbers of the training data mean.
         suite: what the suite's do.
         statistics: of the training data's actions.
-        limit: largest entry of an action that the suite's controller executes.
+        executed: smallest and largest entry of an action that the suite's controller does not clip.
         seen: the suite's cameras that the model would be shown, in the order of its views.
     """
     refused = [*_units(trained, suite, statistics), *_views(trained, seen)]
     low, high = bounds(statistics)
-    reach = np.maximum(np.abs(low), np.abs(high))[:GRIPPER]
+    reach, limit = np.maximum(np.abs(low), np.abs(high))[:GRIPPER], max(map(abs, executed))
     if (reach > limit * _SLACK).any():
         worst = int(reach.argmax())
         refused.append(

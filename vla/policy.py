@@ -71,11 +71,9 @@ def vla(
         checkpoint: folder that `vla-train` wrote.
         unnorm_key: data set of the checkpoint whose action statistics are used.
         device: "cpu", "cuda" or "cuda:N".
-        exact: answer every observation alone, and on a CPU with one thread (set for the answer and put back), so that
-            answers depend neither on what they are batched with nor on how sums are split.
+        exact: answer every observation alone, and on a CPU with one thread: alike whatever it is batched with.
         cameras: the suite's names of the model's views, with commas between; by default its first ones.
-        rotation: format of the data set's rotation deltas (real Bridge V2 has Euler angles; our recordings axis-angle);
-            by default what the checkpoint says of the data set, and axis-angle where it says nothing.
+        rotation: format of the data set's rotation deltas; by default the checkpoint's word, else axis-angle.
         replan_every: actions of a chunk to run before looking again; by default all of them.
         mismatch: whether units and views other than in training are refused, or said aloud and run.
 
@@ -98,8 +96,7 @@ def vla(
         raise UsageError(str(error)) from error
     chosen = _cameras(suite, loaded, cameras)
     trained = _resolved(convention_of(loaded, unnorm_key))
-    limit = max(abs(suite.action_space.low), abs(suite.action_space.high))
-    found = fit(trained, _convention(suite), statistics, limit, chosen)
+    found = fit(trained, _convention(suite), statistics, (suite.action_space.low, suite.action_space.high), chosen)
     _check_spaces(suite, loaded, trained, found if mismatch == "refuse" else Fit((), ()))
     turned: Rotation = (trained.rotation or "axis_angle") if rotation == "as_trained" else rotation
     options = PolicyOptions(unnorm_key, turned, replan_every or loaded.config.chunk, exact)
