@@ -78,7 +78,10 @@ def context_vectors(checkpoint: Checkpoint, condition: str, held_out: HeldOut) -
 def _samples(checkpoint: Checkpoint, held_out: HeldOut) -> list[Sample]:
     """Return the first observations of a shuffled mixture, labelled as training labels them."""
     config = TrainConfig(
-        data=(held_out.data,), loop=LoopConfig(out=held_out.data), read=ReadOptions(view=held_out.view)
+        data=(held_out.data,),
+        loop=LoopConfig(out=held_out.data),
+        read=ReadOptions(view=held_out.view),
+        check_images=False,
     )
     sources = read_sources(config)
     seen = tuple(checkpoint.training.get("sources", {}).get(sources[0].name, ()))

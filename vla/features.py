@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ class FeatureMixture(Mixture):
     def __init__(
         self, sources: Sequence[Source], labeller: Labeller | None, config: MixtureConfig, stored: Sequence[Path]
     ) -> None:
-        blind = [Source(s.episodes, s.statistics, (), s.weight, s.axes) for s in sources]
+        blind = [replace(source, cameras=()) for source in sources]
         super().__init__(blind, labeller, config)
         self._stored = tuple(stored)
         self._opened: dict[int, Features] = {}

@@ -35,8 +35,10 @@ from vla.train_config import LoopConfig, OptimConfig, TrainConfig, recorded
 from vla.train_data import (
     instructions_of,
     labeller_of,
+    left_out_of,
     make_mixture,
     read_sources,
+    say_left_out,
     statistics_by_name,
     with_cameras,
     with_whole_chunks,
@@ -108,7 +110,10 @@ def optimize(run: Run, config: LoopConfig, accelerator: Accelerator, state: RunS
 
 def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
     """Read the data, build the model and put both together."""
-    sources = read_sources(config)
+    with accelerator.main_process_first():
+        sources = read_sources(config)
+    if accelerator.is_main_process:
+        say_left_out(sources)
     checkpoint = initial_checkpoint(
         config.init, config.model, instructions_of(sources), config.stage, config.says_motion, config.loop.seed
     )
@@ -121,6 +126,7 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
         mixture = FeatureMixture(sources, labeller_of(config.motion), mixture.config, files)
     seen = {source.name: list(source.cameras) for source in sources}
     told = {**recorded(config), "processes": accelerator.num_processes, "sources": seen}
+    told["left_out"] = left_out_of(sources)
     checkpoint = replace(checkpoint, statistics=statistics_by_name(sources), training=told)
     target: Target = "motion" if config.stage == "motion" else "motion_action" if config.says_motion else "action"
     loader = MixtureLoader(

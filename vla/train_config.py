@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from vla.data.read import ReadOptions
+from vla.data.whole import SkipOptions
 from vla.errors import TrainingError
 
 TrainStage = Literal["motion", "action", "finetune"]
@@ -123,6 +124,9 @@ class TrainConfig:
         init: "scratch" (pretrained towers and language model), a checkpoint folder, or a Prismatic .pt file.
         model: What to build, unless `init` is a checkpoint folder.
         read: How to read the data.
+        skip: What becomes of what cannot be read.
+        check_images: Look at every picture before the first step, unless `vla-train stats --images` or an earlier start
+            did, and files have not changed since.
         weights: How often a step of each dataset is seen, relative to the others; one number a folder.
         cameras: The datasets' names of the model's views; by default each dataset's first ones.
         cache: Folder in which features of frozen towers are kept, so that images are seen once.
@@ -136,6 +140,8 @@ class TrainConfig:
     init: str = "scratch"
     model: ModelOptions = field(default_factory=ModelOptions)
     read: Annotated[ReadOptions, tyro.conf.arg(name="")] = field(default_factory=ReadOptions)
+    skip: Annotated[SkipOptions, tyro.conf.arg(name="")] = field(default_factory=SkipOptions)
+    check_images: bool = True
     weights: tuple[float, ...] = ()
     cameras: tuple[str, ...] = ()
     cache: Path | None = None
@@ -158,7 +164,11 @@ class TrainConfig:
         return self.stage != "action" and self.motion != "none"
 
 
-MAY_CHANGE = {"workers", "save_every", "log_every", "report", "device", "cache", "gradient_checkpointing", "save_dtype"}
+MAY_CHANGE = {
+    *("workers", "save_every", "log_every", "report", "device", "cache", "gradient_checkpointing", "save_dtype"),
+    # Which episodes there are is compared when the position in the data is restored.
+    *("skip", "check_images"),
+}
 """Options that a run which goes on may have otherwise: they do not decide what is learned."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from vla.config import ModelConfig
 from vla.data.episode import whole_chunks
 from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
-from vla.data.read import read_episodes
+from vla.data.whole import read_whole
 from vla.errors import TrainingError
 from vla.labellers import AdaptiveLabeller, Labeller, RawLabeller
 from vla.statistics import ActionStatistics, statistics_of, with_state
@@ -22,21 +23,24 @@ def read_sources(config: TrainConfig) -> tuple[Source, ...]:
     """Read every episode of every dataset (places, not pixels) and compute their statistics.
 
     Raises:
-        DataError: a dataset cannot be read.
-        TrainingError: two folders hold data sets of one name, or a folder holds no episode.
+        DataError: a dataset cannot be read, or more of it than may be skipped.
+        TrainingError: two folders hold data sets of one name, or there is nothing to learn from in a folder.
     """
     weights = config.weights or (1.0,) * len(config.data)
     sources: list[Source] = []
     for folder, weight in zip(config.data, weights, strict=True):
-        episodes = list(read_episodes(folder, config.read))
+        whole = read_whole(folder, config.read, config.skip, config.check_images)
+        if whole.excess:
+            raise whole.excess
+        episodes = whole.episodes
         if not episodes:
-            raise TrainingError(f"{folder} holds no episode.")
+            raise TrainingError(f"{folder} holds no episode to learn from. {whole.left_out.summary()}")
         name = episodes[0].dataset
         if any(source.name == name for source in sources):
             raise TrainingError(f"Two folders of --data hold the data set {name!r}; merge them.")
         statistics = statistics_of(name, [episode.actions for episode in episodes])
         statistics = with_state(statistics, [episode.state for episode in episodes])
-        sources.append(Source(episodes, statistics, (), weight))
+        sources.append(Source(episodes, statistics, (), weight, left_out=whole.left_out))
     return tuple(sources)
 
 
@@ -50,7 +54,7 @@ def with_cameras(sources: Sequence[Source], views: int, cameras: tuple[str, ...]
                 f"The model has {views} views; dataset {source.name!r} has the cameras "
                 f"{list(source.episodes[0].cameras)} and --cameras names {list(cameras)}."
             )
-        seen.append(Source(source.episodes, source.statistics, names, source.weight, source.axes))
+        seen.append(replace(source, cameras=names))
     return tuple(seen)
 
 
@@ -78,6 +82,19 @@ def labeller_of(motion: MotionLabels) -> Labeller | None:
 def statistics_by_name(sources: Sequence[Source]) -> Mapping[str, ActionStatistics]:
     """Return the action statistics of every source by its name."""
     return {source.name: source.statistics for source in sources}
+
+
+def left_out_of(sources: Sequence[Source]) -> dict[str, list[str]]:
+    """Return what was left out of every source of which something was, a line each: for the checkpoint."""
+    return {source.name: source.left_out.lines() for source in sources if source.left_out and source.left_out.lines()}
+
+
+def say_left_out(sources: Sequence[Source]) -> None:
+    """Say on stderr, in a line for each source, what is left out; the checkpoint lists it in full."""
+    for source in sources:
+        if source.left_out and (summary := source.left_out.summary()):
+            count = len(source.left_out.lines())
+            sys.stderr.write(f"{source.name}: {len(source.episodes)} episodes, left out {count}: {summary}\n")
 
 
 def instructions_of(sources: Sequence[Source]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.errors import DataError, Where
+from vla.data.errors import DataError, NothingToLearnError, Where
 from vla.data.frames import Frames
 from vla.errors import ActionDataError
 from vla.statistics import check_actions
@@ -76,10 +76,17 @@ def checked(episode: Episode) -> Episode:
     """Return the episode if it can be trained on.
 
     Raises:
-        DataError: no step; actions of another shape than `[T, 7]`, not finite, or with a gripper level outside [0, 1];
+        NothingToLearnError: no step, or no instruction.
+        DataError: actions of another shape than `[T, 7]`, not finite, or with a gripper level outside [0, 1];
             a state that is not finite; a camera, state or intents of another length.
     """
     place = episode.where
+    if not len(episode):
+        raise NothingToLearnError(
+            place, "has no step to learn from: it is too short for its layout, or nothing moves in it."
+        )
+    if not episode.instruction.strip():
+        raise NothingToLearnError(place, "has no instruction.")
     try:
         check_actions(episode.actions, episode.dataset, place.episode)
     except ActionDataError as error:
