@@ -41,6 +41,7 @@ from vla.train_data import (
     say_left_out,
     statistics_by_name,
     with_cameras,
+    with_prompts,
     with_whole_chunks,
 )
 
@@ -112,11 +113,10 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
     """Read the data, build the model and put both together."""
     with accelerator.main_process_first():
         sources = read_sources(config)
-    if accelerator.is_main_process:
-        say_left_out(sources)
     checkpoint = initial_checkpoint(
         config.init, config.model, instructions_of(sources), config.stage, config.says_motion, config.loop.seed
     )
+    sources = with_prompts(sources, checkpoint.prompter)
     sources = with_cameras(sources, len(checkpoint.config.cameras), config.cameras)
     sources = with_whole_chunks(sources, checkpoint.config.chunk)
     mixture = make_mixture(config, checkpoint.config, sources)
@@ -124,6 +124,8 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
         with accelerator.main_process_first(), accelerator.autocast():
             files = feature_files(checkpoint.model.to(accelerator.device), sources, config.cache)
         mixture = FeatureMixture(sources, labeller_of(config.motion), mixture.config, files)
+    if accelerator.is_main_process:
+        say_left_out(sources)
     seen = {source.name: list(source.cameras) for source in sources}
     told = {**recorded(config), "processes": accelerator.num_processes, "sources": seen}
     told["left_out"] = left_out_of(sources)

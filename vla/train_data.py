@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla.config import ModelConfig
 from vla.data.episode import whole_chunks
+from vla.data.errors import DataError, Where
 from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
-from vla.data.whole import read_whole
-from vla.errors import TrainingError
+from vla.data.whole import LeftOut, SkipOptions, read_whole
+from vla.errors import PromptError, TrainingError
 from vla.labellers import AdaptiveLabeller, Labeller, RawLabeller
+from vla.prompt import Prompter
 from vla.statistics import ActionStatistics, statistics_of, with_state
 from vla.train_config import MotionLabels, TrainConfig
 
@@ -56,6 +59,32 @@ def with_cameras(sources: Sequence[Source], views: int, cameras: tuple[str, ...]
             )
         seen.append(replace(source, cameras=names))
     return tuple(seen)
+
+
+def with_prompts(sources: Sequence[Source], prompter: Prompter) -> tuple[Source, ...]:
+    """Return the sources without the episodes whose instruction is too long for the model.
+
+    Raises:
+        DataError: there is such an episode, and it must not be left out.
+    """
+    kept = []
+    for source in sources:
+        left = source.left_out or LeftOut(SkipOptions())
+        too_long = {}
+        for instruction in {episode.instruction for episode in source.episodes}:
+            try:
+                prompter.prompt(instruction, True)
+            except PromptError as error:
+                too_long[instruction] = str(error)
+        for episode in source.episodes:
+            if episode.instruction in too_long:
+                where = Where(episode.where.file, episode.where.episode, "instruction")
+                left.note(DataError(where, too_long[episode.instruction]))
+        episodes = [episode for episode in source.episodes if episode.instruction not in too_long]
+        if excess := left.excess(Path(source.name), len(episodes), len({e.where.file for e in episodes})):
+            raise excess
+        kept.append(replace(source, episodes=episodes, left_out=left))
+    return tuple(kept)
 
 
 def with_whole_chunks(sources: Sequence[Source], chunk: int) -> tuple[Source, ...]:

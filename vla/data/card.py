@@ -20,6 +20,8 @@ from vla.labellers import AdaptiveLabeller, Labeller
 from vla.motion import describe
 from vla.statistics import DIMENSIONS, ActionStatistics, statistics_of, write_statistics
 
+_WIDEST = 200
+
 
 @dataclass(frozen=True)
 class StatsConfig:
@@ -184,7 +186,7 @@ def _counts_text(title: str, counts: Counter[str], top: int, share: bool = False
     total = counts.total()
     lines = [f"{title}: {len(counts)} different"]
     for text, count in counts.most_common(top):
-        text = printable(text)
+        text = printable(text[:_WIDEST])
         lines.append(f"  {count / total:>6.1%}  {text}" if share else f"  {count:>6}  {text}")
     if len(counts) > top:
         lines.append(f"  {len(counts) - top} more")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.errors import DataError, NothingToLearnError, Where
+from vla.data.errors import DataError, NothingToLearnError, Where, reading
 from vla.data.frames import Frames
 from vla.errors import ActionDataError
 from vla.statistics import check_actions
@@ -85,8 +85,10 @@ def checked(episode: Episode) -> Episode:
         raise NothingToLearnError(
             place, "has no step to learn from: it is too short for its layout, or nothing moves in it."
         )
-    if not episode.instruction.strip():
+    if not " ".join(episode.instruction.split()).rstrip("."):
         raise NothingToLearnError(place, "has no instruction.")
+    with reading(Where(place.file, place.episode, "instruction"), "is no text"):
+        episode.instruction.encode()
     try:
         check_actions(episode.actions, episode.dataset, place.episode)
     except ActionDataError as error:

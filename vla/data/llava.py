@@ -106,7 +106,9 @@ def _conversation(entry: Any, where: Where, images: Path) -> Conversation:  # no
     if not texts:
         raise NothingToLearnError(where, "has no answer to a question.")
     if [speaker for speaker, _ in texts] != [_ASKS, _ANSWERS] * (len(texts) // 2):
-        raise DataError(where, f"the turns are {[speaker for speaker, _ in texts]}; {_ASKS} and {_ANSWERS} must alternate.")
+        raise DataError(
+            where, f"the turns are {[speaker for speaker, _ in texts]}; {_ASKS} and {_ANSWERS} must alternate."
+        )
     said = [text.replace(_IMAGE, "").strip() for _, text in texts]
     named = entry.get("image") or []
     named = [named] if isinstance(named, str) else named

@@ -139,6 +139,8 @@ def _records(shard: Path, declared: int | None, on_bad: OnBad) -> Iterator[Recor
     for record in read_records(shard, count):
         seen += 1
         yield record
+    if declared is None and not shard.stat().st_size:
+        on_bad(DataError(Where(shard), "is empty. Fetch it again.", None))
     if declared not in (None, seen):
         problem = f"holds {seen} records; dataset_info.json says {declared}. Fetch it again, or mend that file."
         on_bad(DataError(Where(shard), problem, max((declared or 0) - seen, 0)))
@@ -213,6 +215,11 @@ def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: R
 
 def _tensor(feature: Feature, spec: FeatureSpec, record: Record, where: Where) -> NDArray[np.float32]:
     """`[T, *shape]`, from a flat list of numbers or from one encoded array a step."""
+    with reading(where, "cannot be decoded"):
+        return _decoded(feature, spec, record, where)
+
+
+def _decoded(feature: Feature, spec: FeatureSpec, record: Record, where: Where) -> NDArray[np.float32]:
     size = math.prod(spec.shape)
     if feature.numbers is not None:
         flat = feature.numbers
