@@ -7,9 +7,12 @@ import pytest
 from PIL import Image
 
 from vla.checkpoint import load_checkpoint
-from vla.errors import ImageError, TrainingError
+from vla.data.errors import DataError
+from vla.data.llava import read_conversations
+from vla.data.whole import LeftOut, SkipOptions
+from vla.errors import ImageError
 from vla.train_config import LoopConfig, ModelOptions, OptimConfig
-from vla.vlm import VlmConfig, load_image, read_conversations, train_vlm
+from vla.vlm import VlmConfig, load_image, train_vlm
 
 ENTRIES = [
     {
@@ -49,15 +52,22 @@ def test_aligning_trains_the_projector_and_fine_tuning_the_language_model_too(ll
 
 
 def test_images_and_turns_are_read_from_llavas_format(llava):
-    with_image, without = read_conversations(llava / "data.json", llava / "images")
+    left = LeftOut(SkipOptions())
+    with_image, without = read_conversations(llava / "data.json", llava / "images", left, look=True)
     assert (with_image.image, with_image.turns) == (llava / "images/a/cup.png", (("What is it?", "A cup."),))
     assert (without.image, without.turns) == (None, (("Hello?", "Hello."),))
 
 
-def test_turns_out_of_order_name_the_entry(llava):
-    (llava / "data.json").write_text(json.dumps([{"id": "9", "conversations": [{"from": "gpt", "value": "x"}]}]))
-    with pytest.raises(TrainingError, match=r"entry '9'.*must alternate"):
-        read_conversations(llava / "data.json", llava)
+def test_an_entry_whose_image_is_lost_stops_before_the_first_step_or_is_left_out(llava, capsys):
+    lost = {**ENTRIES[0], "id": "3", "image": "a/lost.png"}
+    (llava / "data.json").write_text(json.dumps([*ENTRIES, lost]))
+    with pytest.raises(DataError, match=r"data\.json, episode number 2, field 'image': .*lost\.png is missing"):
+        train_vlm(config(llava, "run"))
+    assert not (llava / "run/metrics.jsonl").exists()
+    train_vlm(config(llava, "run", skip=SkipOptions(skip_bad=True, max_bad=0.5)))
+    assert "2 entries, left out 1: 1 x cannot be read" in capsys.readouterr().err
+    (line,) = load_checkpoint(llava / "run/checkpoint").training["left_out"]
+    assert "lost.png is missing" in line
 
 
 def test_a_missing_image_is_named(tmp_path):
