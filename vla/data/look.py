@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vla.data.demos import DrawnFrames
-from vla.data.errors import DataError, Where
+from vla.data.errors import DataError, Where, reading
 from vla.data.frames import Frames, VideoFrames
 
 INDEX = ".vla-looked.jsonl"
@@ -43,7 +43,8 @@ def look_at(frames: Sequence[Frames], index: Path, title: str) -> list[DataError
     keys = [identity(one, index.parent) for one in frames]
     known = _read(index)
     unknown = [number for number, key in enumerate(keys) if key not in known]
-    with _Writer(index) as writer:
+    lost = "a process that looked at pictures ended; leave this out with --no-check-images"
+    with _Writer(index) as writer, reading(Where(index.parent), lost):
         for number, problem in zip(unknown, _looks([frames[n] for n in unknown], title), strict=True):
             known[keys[number]] = problem
             writer.add(keys[number], problem)
