@@ -148,7 +148,9 @@ def _records(shard: Path, declared: int | None, on_bad: OnBad) -> Iterator[Recor
 
 def _shards(folder: Path, split: str, on_bad: OnBad) -> tuple[str, list[Path]]:
     """Return the dataset's name and the files of a split; missing ones are reported."""
-    matches = [(path, match) for path in sorted(folder.iterdir()) if (match := _SHARD.match(path.name))]
+    # Archives that macOS wrote have a "._" companion beside each file.
+    files = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    matches = [(path, match) for path in files if (match := _SHARD.match(path.name))]
     chosen = [(path, match) for path, match in matches if match["split"] == split]
     if not chosen:
         found = ", ".join(sorted({match["split"] for _, match in matches})) or "no TFRecord file"

@@ -99,6 +99,12 @@ def test_an_episode_without_steps_is_left_out(tmp_path: Path):
     assert [len(episode) for episode in read_rlds(tmp_path)] == [2]
 
 
+def test_companions_of_files_that_macos_writes_are_no_shards(tmp_path: Path):
+    path = write(tmp_path, [libero_episode(2)])
+    path.with_name(f"._{path.name}").write_bytes(bytes(100))
+    assert [len(episode) for episode in read_rlds(tmp_path)] == [2]
+
+
 def test_fewer_records_than_the_description_says_are_noticed(tmp_path: Path):
     path = write(tmp_path, [libero_episode(2), libero_episode(3)])
     described = {"splits": [{"name": "train", "shardLengths": ["3"]}]}
