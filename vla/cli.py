@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import NamedTuple
 
 from vla.data.errors import DataError
-from vla.errors import DivergedError, ModelError
+from vla.errors import DivergedError, ModelError, StoppedError
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143
 
 
 class Command(NamedTuple):
@@ -28,7 +28,10 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `vla-train` and return 0, 1 if training failed, 2 if the command or the data is wrong, 130 if interrupted."""
+    """Run `vla-train` and return an exit code.
+
+    0, 1 if training failed, 2 if the command or the data is wrong, 130 if interrupted, 143 if SIGTERM stopped it.
+    """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         sys.stdout.write(_help())
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = getattr(loaded, function)(rest)
     except (DataError, ModelError) as error:
         sys.stderr.write(f"error: {error}\n")
+        if isinstance(error, StoppedError):
+            return STOPPED
         return FAILED if isinstance(error, DivergedError) else USAGE
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted. What was saved stays; the same command continues.\n")

@@ -4,8 +4,8 @@
     vla-train vlm --step finetune --data llava_v1_5_mix665k.json --images DIR --out VLM --init ALIGNED/checkpoint
 
 As Prismatic does with the LLaVA-1.5 mixture: first the projector alone learns from captions, then projector and
-language
-model from instructions; the towers stay as published. `vla-train train --init VLM/checkpoint` goes on from there.
+language model from instructions; the towers stay as published. `vla-train train --init VLM/checkpoint` goes on from
+there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 import tyro
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -116,7 +117,14 @@ class CollateConversations:
         return Placed(batch, [conversation.name for conversation in conversations])
 
     def _sequence(self, conversation: Conversation) -> TokenSequence:
-        return self.prompter.conversation(conversation.turns, conversation.image is not None, self.longest)
+        seen = conversation.image is not None
+        sequence = self.prompter.conversation(conversation.turns, seen, self.longest)
+        if seen and int(sequence.observation.sum()) < self.prompter.config.observation_tokens:
+            raise TrainingError(
+                f"Conversation {conversation.name!r}: its first {self.longest} tokens hold only a part of its image. "
+                "Raise --longest."
+            )
+        return sequence
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -130,7 +138,12 @@ def train_vlm(config: VlmConfig) -> None:
     accelerator = make_accelerator(config.loop)
     accumulation(config.loop.optim, accelerator)
     state = RunState(config.loop.out, recorded(config))
-    state.claim(accelerator)
+    with state.claimed(accelerator):
+        optimize(_prepare(config, accelerator), config.loop, accelerator, state)
+
+
+def _prepare(config: VlmConfig, accelerator: Accelerator) -> Run:
+    """Read the conversations, build the model and put both together."""
     conversations = read_conversations(config.data, config.images)
     texts = [text for conversation in conversations for turn in conversation.turns for text in turn]
     checkpoint = initial_checkpoint(config.init, config.model, texts, "vlm", True, config.loop.seed)
@@ -145,7 +158,7 @@ def train_vlm(config: VlmConfig) -> None:
         shard=(accelerator.process_index, accelerator.num_processes),
         workers=config.loop.workers,
     )
-    optimize(Run(replace(checkpoint, training=recorded(config)), loader), config.loop, accelerator, state)
+    return Run(replace(checkpoint, training={**recorded(config), **checkpoint.training}), loader)
 
 
 def read_conversations(path: Path, images: Path) -> list[Conversation]:
@@ -194,8 +207,10 @@ def _check(checkpoint: Checkpoint, longest: int) -> None:
     config = checkpoint.config
     if len(config.cameras) != 1 or config.state_size:
         raise TrainingError("A conversation is about one image and no state: train with one view and without state.")
-    if not config.observation_tokens < longest <= config.language.context:
+    header = checkpoint.prompter.conversation([("", "")], True, config.language.context)
+    needed = int(header.observation.nonzero()[0].max()) + 1
+    if not needed < longest <= config.language.context:
         raise TrainingError(
-            f"--longest {longest} must lie between the {config.observation_tokens} tokens of an image and the model's "
+            f"--longest {longest} must lie between the {needed} tokens up to the end of an image and the model's "
             f"context of {config.language.context}."
         )
