@@ -6,11 +6,10 @@ import json
 import zipfile
 from pathlib import Path
 
-_ZIP, _OLD_TORCH, _PICKLES = (
-    b"PK\x03\x04",
-    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19",
-    tuple(b"\x80" + bytes([n]) for n in range(2, 6)),
-)
+_HEAD = 256
+_ZIP = b"PK\x03\x04"
+_PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
+"""PyTorch's files before 1.6 begin as any pickle does."""
 
 
 def unfetched(path: Path) -> str:

@@ -129,7 +129,7 @@ def _load(module: nn.Module, state: State, what: str, model: MotionVLA) -> None:
         load_exactly(module, state, what)
     except WeightsError as error:
         raise WeightsError(
-            f"{error}\nThe model is of the preset {model.config.name!r}; give that of these weights with --model.preset."
+            f"{error}\nThe preset is {model.config.name!r}; name that of these weights with --model.preset."
         ) from error
 
 
