@@ -207,7 +207,7 @@ def _check(checkpoint: Checkpoint, longest: int) -> None:
     config = checkpoint.config
     if len(config.cameras) != 1 or config.state_size:
         raise TrainingError("A conversation is about one image and no state: train with one view and without state.")
-    header = checkpoint.prompter.conversation([("", "")], True, config.language.context)
+    header = checkpoint.prompter.conversation([("", "")], True, 1 << 30)
     needed = int(header.observation.nonzero()[0].max()) + 1
     if not needed < longest <= config.language.context:
         raise TrainingError(

@@ -1,15 +1,17 @@
 """Stage 0 reads LLaVA's format and trains what it says it trains."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from nano_models import nano
 from PIL import Image
 
 from vla.checkpoint import load_checkpoint
 from vla.errors import ImageError, TrainingError
 from vla.train_config import LoopConfig, ModelOptions, OptimConfig
-from vla.vlm import VlmConfig, load_image, read_conversations, train_vlm
+from vla.vlm import CollateConversations, Conversation, VlmConfig, load_image, read_conversations, train_vlm
 
 ENTRIES = [
     {
@@ -63,3 +65,28 @@ def test_turns_out_of_order_name_the_entry(llava):
 def test_a_missing_image_is_named(tmp_path):
     with pytest.raises(ImageError, match=r"gone\.png"):
         load_image(tmp_path / "gone.png", 56)
+
+
+def test_an_image_is_never_cut(llava):
+    """The patches of a cut image would be taken for those of the next row."""
+    model, prompter = nano()
+    needed = int(prompter.conversation([("", "")], True, 1 << 20).observation.nonzero()[0].max()) + 1
+    with pytest.raises(TrainingError, match=f"--longest {needed} must lie between the {needed} tokens"):
+        train_vlm(config(llava, "cut", longest=needed))
+    late = CollateConversations(replace(prompter, config=replace(model.config, image_position="after_question")), 60)
+    asked = Conversation("7", llava / "images/a/cup.png", (("what is it " * 40, "a cup"),))
+    with pytest.raises(TrainingError, match=r"'7': its first 60 tokens hold only a part of its image.*--longest"):
+        late([asked])
+
+
+def test_conversations_that_are_cut_before_their_answers_teach_nothing_and_say_so(llava):
+    long = [
+        {
+            **ENTRIES[1],
+            "id": "long",
+            "conversations": [{"from": "human", "value": "why " * 300}, ENTRIES[1]["conversations"][1]],
+        }
+    ]
+    (llava / "data.json").write_text(json.dumps(long))
+    with pytest.raises(TrainingError, match=r"no token carries loss in long.*--longest"):
+        train_vlm(config(llava, "out", longest=120))
