@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -141,8 +142,12 @@ class RunState:
             raise TrainingError(f"{state / _POSITION} does not fit this run: {error}") from error
         try:
             accelerator.load_state(str(state))
+        except pickle.UnpicklingError as error:
+            raise TrainingError(
+                f"{state} is damaged: a file in it is cut or holds more than tensors. {way_out}"
+            ) from error
         except UNREADABLE as error:
-            raise TrainingError(f"{state} is damaged: {error}. {way_out}") from error
+            raise TrainingError(f"{state} is damaged: {str(error).partition(chr(10))[0]}. {way_out}") from error
         return done
 
     def _forget_metrics(self, done: int) -> None:
