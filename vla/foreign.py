@@ -50,7 +50,7 @@ def what_file(path: Path) -> str:
 def what_folder(folder: Path) -> str:
     """Say in a sentence what a folder is that holds no checkpoint of ours, and what to give instead."""
     if not folder.exists():
-        return "It does not exist."
+        return "A checkpoint is a folder that vla-train wrote."
     if folder.is_file():
         return "It is a file; a checkpoint is a folder that vla-train wrote."
     if (folder / "checkpoint" / "config.json").is_file():

@@ -135,7 +135,7 @@ def test_a_folder_of_another_kind_is_told_apart(tmp_path, make, message):
 
 def test_a_path_that_is_absent_or_a_file_is_no_checkpoint(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(CheckpointError, match="It does not exist"):
+    with pytest.raises(CheckpointError, match="nothing does not exist"):
         load_checkpoint(tmp_path / "nothing")
     with pytest.raises(CheckpointError, match="It is a file"):
         load_checkpoint(tmp_path / "file")
