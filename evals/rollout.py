@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +57,7 @@ class Rollout:
     seconds: Seconds
     trajectory_hash: str
     scene_hash: str
+    partial: Mapping[str, bool]
     trace: Trace
 
 
@@ -109,7 +110,7 @@ def rollout(
         _keep(trace, step, conduct)
         if step.success and ends_at_success:
             break
-    return _finish(trace, clock, at_reset, scene_hash)
+    return _finish(trace, clock, at_reset, scene_hash, step)
 
 
 class _Stopwatch:
@@ -175,7 +176,7 @@ def checked_actions(chunk: object, replan_every: int, suite: Suite) -> FloatArra
     return actions[:replan_every]
 
 
-def _finish(trace: Trace, clock: _Clock, at_reset: bool, scene_hash: str) -> Rollout:
+def _finish(trace: Trace, clock: _Clock, at_reset: bool, scene_hash: str, last: Step) -> Rollout:
     sha = hashlib.sha256(trace.physics[0].tobytes())
     for action, physics in zip(trace.actions, trace.physics[1:], strict=True):
         sha.update(action.tobytes())
@@ -190,5 +191,6 @@ def _finish(trace: Trace, clock: _Clock, at_reset: bool, scene_hash: str) -> Rol
         seconds=clock.split(),
         trajectory_hash=sha.hexdigest()[:16],
         scene_hash=scene_hash,
+        partial={name: bool(holds) for name, holds in last.partial.items()},
         trace=trace,
     )

@@ -37,7 +37,8 @@ def render(summary: Summary, format: Format = "table", width: int = 120) -> str:
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue() + lines
     if format == "markdown":
-        rows = [_HEADER, ("---", *["---:"] * (len(_HEADER) - 1)), *_cells(summary)]
+        header = _header(summary)
+        rows = [header, ("---", *["---:"] * (len(header) - 1)), *_cells(summary)]
         table = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
         return table + "".join(f"\n{note}\n" for note in notes(summary))
     if format == "csv":
@@ -57,7 +58,7 @@ def render(summary: Summary, format: Format = "table", width: int = 120) -> str:
 def rich_table(summary: Summary) -> Table:
     """Return the summary as a Rich table; `notes` belong under it."""
     table = Table(title=summary.suite)
-    for name in _HEADER:
+    for name in _header(summary):
         table.add_column(name, justify="left" if name == "Task" else "right")
     *tasks, mean = _cells(summary)
     for row in tasks:
@@ -111,9 +112,16 @@ def as_records(summary: Summary) -> list[dict[str, Any]]:
             **_numbers(mean, interval, bounds),
             **{name: int(summary.total(name)) for name in counts},
             "effective": summary.total("effective"),
+            **summary.partial,
         }
     )
-    return records
+    names = list(summary.partial)
+    return [{**record, **{name: record.get(name) for name in names}} for record in records]
+
+
+def _header(summary: Summary) -> tuple[str, ...]:
+    """Return the columns' names: beside success the first partial outcome, where the suite counts any."""
+    return (*_HEADER[:2], *list(summary.partial)[:1], *_HEADER[2:])
 
 
 def _record(row: TaskRow) -> dict[str, Any]:
@@ -132,6 +140,7 @@ def _record(row: TaskRow) -> dict[str, Any]:
         "unofficial": row.unofficial,
         "missing": row.missing,
         "effective": row.effective,
+        **row.partial,
     }
 
 
@@ -153,10 +162,12 @@ def _cells(summary: Summary) -> list[tuple[str, ...]]:
             "Mean of tasks" if record["task"] == "" else f"{record['task']} {record['instruction'] or record['name']}"
         )
         shown = record["rate"] is not None
+        partial = [record[name] for name in list(summary.partial)[:1]]
         rows.append(
             (
                 label,
                 _percent(record["rate"]) if shown else NOTHING,
+                *(NOTHING if rate is None else _percent(rate) for rate in partial),
                 f"{_percent(record['low'])} to {_percent(record['high'])}" if shown else NOTHING,
                 _percent(record["standard_error"]) if shown else NOTHING,
                 str(record["scored"]),

@@ -163,12 +163,15 @@ class Step:
         observation: present if and only if `look` was asked for.
         physics: `[N]` float64, the simulator's full state; equal states continue equally under equal actions.
         render_seconds: the part of the call that drew images.
+        partial: outcomes short of success that the benchmark counts too, by name, as they stand in this episode now.
+            The first is printed beside the success rate. Benchmarks that count none leave it empty.
     """
 
     success: bool
     observation: Observation | None
     physics: FloatArray
     render_seconds: float = 0.0
+    partial: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,7 @@ class EpisodeResult:
         official: whether the initial state is one of the protocol's.
         trajectory_hash: hash of every action and every simulator state; equal for equal trajectories.
         scene_hash: hash of what the simulator state does not hold, fixture poses included, after reset.
+        partial: the last step's `Step.partial`; not written where the suite counts none.
     """
 
     suite: str
@@ -242,10 +246,14 @@ class EpisodeResult:
     worker: int
     attempt: int
     error: str | None = None
+    partial: Mapping[str, bool] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; `from_json` is the inverse."""
-        return asdict(self)
+        data = asdict(self)
+        if not self.partial:
+            del data["partial"]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EpisodeResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -96,6 +97,7 @@ class Report:
     seconds: Seconds = field(default_factory=Seconds)
     trajectory_hash: str = ""
     scene_hash: str = ""
+    partial: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

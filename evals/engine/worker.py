@@ -71,6 +71,7 @@ class _Worker:
             seconds=done.seconds,
             trajectory_hash=done.trajectory_hash,
             scene_hash=done.scene_hash,
+            partial=done.partial,
         )
 
     def close(self) -> None:
