@@ -23,6 +23,9 @@ Image = npt.NDArray[np.uint8]
 SuccessRule = Literal["first", "ever", "last"]
 
 
+PARTIAL = "partial."
+
+
 def digest(value: object) -> str:
     """Return the first 16 hex digits of the SHA-256 of a JSON-serialisable value."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
@@ -224,7 +227,7 @@ class EpisodeResult:
         official: whether the initial state is one of the protocol's.
         trajectory_hash: hash of every action and every simulator state; equal for equal trajectories.
         scene_hash: hash of what the simulator state does not hold, fixture poses included, after reset.
-        partial: the last step's `Step.partial`; not written where the suite counts none.
+        partial: the last step's `Step.partial`; in the line, each is a field `partial.<name>`.
     """
 
     suite: str
@@ -251,9 +254,8 @@ class EpisodeResult:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; `from_json` is the inverse."""
         data = asdict(self)
-        if not self.partial:
-            del data["partial"]
-        return data
+        partial = data.pop("partial")
+        return data | {PARTIAL + name: holds for name, holds in partial.items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EpisodeResult:
@@ -261,9 +263,13 @@ class EpisodeResult:
 
         Raises:
             TypeError: a field is missing or unknown.
-            ValueError: the status is unknown.
+            ValueError: the status is unknown, or a partial outcome is neither true nor false.
         """
         fields = dict(data)
         fields["status"] = Status(fields.get("status", ""))
         fields["seconds"] = Seconds(**fields.get("seconds", {}))
+        partial = {name: fields.pop(name) for name in list(fields) if name.startswith(PARTIAL)}
+        if not all(isinstance(holds, bool) for holds in partial.values()):
+            raise ValueError(f"partial outcomes are true or false, got {partial}")
+        fields["partial"] = {name.removeprefix(PARTIAL): holds for name, holds in partial.items()}
         return cls(**fields)

@@ -227,5 +227,8 @@ def test_an_episode_without_a_partial_outcome_is_missing_and_not_without_success
 def test_partial_outcomes_survive_the_record_and_old_lines_read_as_before():
     known, older = result(0, 0, partial={"grasped": True}), result(0, 1)
     assert EpisodeResult.from_json(json.loads(json.dumps(known.to_json()))) == known
-    assert "partial" not in older.to_json()
+    assert known.to_json()["partial.grasped"] is True
+    assert not [name for name in older.to_json() if name.startswith("partial")]
+    with pytest.raises(ValueError, match="true or false"):
+        EpisodeResult.from_json({**older.to_json(), "partial.grasped": "no"})
     assert EpisodeResult.from_json(older.to_json()) == older
