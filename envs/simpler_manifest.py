@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 MANIFEST = Path(__file__).parent / "data" / "simpler_assets.json"
 LAYOUT = "tasks/bridge_v2_real2sim_dataset and robots/widowx"
 
+_DRAWN = (".obj", ".mtl", ".dae", ".glb", ".gltf", ".bin", ".ply", ".png", ".jpg", ".jpeg")
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -36,7 +38,7 @@ class Manifest:
     Attributes:
         files: path -> SHA-256 of every file that must be exactly this one.
         stand_ins: path -> SHA-256 of files known to be replacements for originals that we could not get.
-        open_folders: folders of which every file is taken, since the originals' names are not known.
+        open_folders: folders of which every mesh and texture is taken, since the originals' names are not known.
         archives: where upstream keeps the originals.
     """
 
@@ -48,7 +50,7 @@ class Manifest:
     def wants(self, path: str) -> bool:
         """Return whether a file of that path belongs into the pack."""
         inside = path.startswith(self.open_folders) and ".." not in PurePosixPath(path).parts
-        return path in self.files or path in self.stand_ins or inside
+        return path in self.files or path in self.stand_ins or (inside and path.lower().endswith(_DRAWN))
 
 
 def manifest() -> Manifest:

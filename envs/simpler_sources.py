@@ -36,6 +36,7 @@ def gather(sources: list[str], folder: Path, listed: Manifest) -> None:
     """
     urls = [archive.url for archive in listed.archives]
     for source in [part for name in sources for part in (urls if name == "upstream" else [name])]:
+        before = _written(folder)
         path = Path(source).expanduser()
         if source.lower().startswith(("http://", "https://")):
             archive = _archive_named(source, listed)
@@ -48,11 +49,17 @@ def gather(sources: list[str], folder: Path, listed: Manifest) -> None:
             _unpack(path, source, _archive_named(source, listed), folder, listed)
         else:
             raise UsageError(f"--from {source!r} is no folder, no zip archive and no URL.")
+        if _written(folder) == before:
+            raise UsageError(f"--from {source!r} holds no file of the pack: {LAYOUT} are looked for.")
 
 
 def files_in(root: Path) -> Iterator[Path]:
     """Yield the files under a folder, without what is neither file nor link to one."""
     return (file for file in root.rglob("*") if file.is_file())
+
+
+def _written(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in files_in(folder)}
 
 
 def _copy(source: Path, folder: Path, listed: Manifest) -> None:

@@ -267,3 +267,16 @@ def test_the_variable_may_begin_with_the_home_folder(monkeypatch, tmp_path):
 
 def test_without_any_home_there_still_is_a_place():
     assert default_root({}).parts[-2:] == ("motion-vla", "simpler_bridge")
+
+
+def test_an_archive_without_a_file_of_the_pack_is_refused(untouched, tmp_path):
+    with pytest.raises(UsageError, match="holds no file of the pack"):
+        lay_out([str(archive_of(tmp_path, ("other/readme", "x")))], untouched)
+
+
+def test_only_meshes_and_textures_are_taken_where_names_are_not_known(source, tmp_path):
+    shutil.copytree(source, tmp_path / "source")
+    (tmp_path / "source" / EGGPLANT / "run.sh").touch()
+    (tmp_path / "source" / EGGPLANT / "extra").symlink_to("/etc/hostname")
+    lay_out([str(tmp_path / "source")], tmp_path / "pack")
+    assert not any((tmp_path / "pack" / EGGPLANT / name).exists() for name in ("run.sh", "extra"))
