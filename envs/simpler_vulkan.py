@@ -8,6 +8,7 @@ so pictures are read through host memory.
 from __future__ import annotations
 
 import ctypes.util
+import json
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,8 +31,8 @@ Episodes of policies that use no camera (noop, random, expert) need no renderer.
 def choose_driver() -> str:
     """Point the Vulkan loader at a driver and return which, in words.
 
-    A user's choice is left alone if it names a file that is there: images of containers carry such settings to machines
-    without the driver, and the loader would then see none at all. An NVIDIA driver draws where its Vulkan library is
+    A user's choice is left alone if it names a driver that is there: images of containers carry such settings to
+    machines without it, and the loader would then see none at all. An NVIDIA driver draws where its Vulkan library is
     there, which a container for computing does not have.
 
     Raises:
@@ -40,10 +41,10 @@ def choose_driver() -> str:
     remarks = []
     for variable in USER_CHOICE:
         named = os.environ.get(variable, "").strip()
-        if any(Path(name).exists() for name in named.split(os.pathsep) if name):
+        if any(_loads(Path(name)) for name in named.split(os.pathsep) if name):
             return f"{variable}={named}"
         if named:
-            remarks.append(f"{variable}={named} names no file here")
+            remarks.append(f"{variable}={named} names no driver that is here")
         os.environ.pop(variable, None)
     drivers = [driver for folder in DRIVER_FOLDERS for driver in sorted(folder.glob("lvp_icd*.json"))]
     if NVIDIA.exists():
@@ -57,6 +58,18 @@ def choose_driver() -> str:
     # The older of the two names; loaders of every version read it.
     os.environ["VK_ICD_FILENAMES"] = str(drivers[0])
     return "; ".join([f"lavapipe, {drivers[0]}", *remarks])
+
+
+def _loads(file: Path) -> bool:
+    """Return whether a driver's description, or a folder of such, is there and its library loads, as the loader does."""
+    if file.is_dir():
+        return any(_loads(inside) for inside in sorted(file.glob("*.json")))
+    try:
+        library = json.loads(file.read_text())["ICD"]["library_path"]
+        ctypes.CDLL(str(file.parent / library) if "/" in library else library)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from evals.errors import RecordError
 from evals.types import digest
 
 STAMPS = "exports.json"
@@ -24,6 +25,9 @@ def bring_up_to_date(folder: Path, manifest: Mapping[str, object], exporters: Ma
         folder: the demonstration folder; each format gets a folder in it.
         manifest: its manifest.
         exporters: name of a format -> function of the demonstration folder and an empty folder.
+
+    Raises:
+        RecordError: the disk is full, or cannot be written.
     """
     identity = digest([manifest, _drawn(folder)])
     for name, export in exporters.items():
@@ -32,12 +36,17 @@ def bring_up_to_date(folder: Path, manifest: Mapping[str, object], exporters: Ma
             continue
         for left in (partial, old):  # by an earlier start that was killed
             shutil.rmtree(left, ignore_errors=True)
-        export(folder, partial)
-        if target.exists():
-            target.rename(old)
-        partial.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-        _stamp(folder, name, identity)
+        try:
+            export(folder, partial)
+            if target.exists():
+                target.rename(old)
+            partial.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+            _stamp(folder, name, identity)
+        except OSError as error:
+            raise RecordError(
+                f"{target} cannot be written: {error}. The demonstrations stay; the same command writes it."
+            ) from error
 
 
 def _drawn(folder: Path) -> list[tuple[str, int]]:

@@ -26,6 +26,14 @@ def machine(monkeypatch, tmp_path):
     return tmp_path
 
 
+def described(file, library):
+    """Describe a driver to the Vulkan loader."""
+    file.write_text(
+        json.dumps({"file_format_version": "1.0.0", "ICD": {"library_path": library, "api_version": "1.3.0"}})
+    )
+    return file
+
+
 def test_software_draws_where_there_is_no_gpu(machine):
     (machine / "lvp_icd.x86_64.json").touch()
     assert vulkan.choose_driver() == f"lavapipe, {machine / 'lvp_icd.x86_64.json'}"
@@ -49,17 +57,22 @@ def test_software_draws_where_the_gpus_driver_is_for_computing_only_and_the_reco
 
 @pytest.mark.parametrize("variable", vulkan.USER_CHOICE)
 def test_the_users_choice_is_left_alone(machine, monkeypatch, variable):
-    mine = machine / "mine.json"
-    mine.touch()
+    mine = described(machine / "mine.json", "libm.so.6")
     monkeypatch.setenv(variable, f"/absent.json:{mine}")
     assert vulkan.choose_driver() == f"{variable}=/absent.json:{mine}"
 
 
 @pytest.mark.parametrize("variable", vulkan.USER_CHOICE)
-def test_a_choice_of_a_file_that_is_not_there_is_no_choice(machine, monkeypatch, variable):
+@pytest.mark.parametrize("harm", ["no file", "no library", "no description"])
+def test_a_choice_of_a_driver_that_is_not_there_is_no_choice(machine, monkeypatch, variable, harm):
     (machine / "lvp_icd.json").touch()
-    monkeypatch.setenv(variable, "/usr/share/absent.json")
-    assert f"; {variable}=/usr/share/absent.json names no file here" in vulkan.choose_driver()
+    absent = machine / "nvidia_icd.json"
+    if harm == "no library":
+        described(absent, "libGLX_none.so.0")
+    elif harm == "no description":
+        absent.write_text("[]")
+    monkeypatch.setenv(variable, str(absent))
+    assert f"; {variable}={absent} names no driver that is here" in vulkan.choose_driver()
     assert os.environ.get("VK_DRIVER_FILES") is None
 
 
@@ -75,9 +88,7 @@ def test_a_driver_that_cannot_draw_is_an_error_that_says_what_to_install(tmp_pat
         "try: start_renderer()\n"
         "except RendererError as error: print(error)"
     )
-    driver = tmp_path / "broken_icd.json"
-    described = {"file_format_version": "1.0.0", "ICD": {"library_path": "libnone.so", "api_version": "1.3.0"}}
-    driver.write_text(json.dumps(described))
+    driver = described(tmp_path / "broken_icd.json", "libm.so.6")
     environment = {**os.environ, "VK_ICD_FILENAMES": str(driver), "VK_DRIVER_FILES": ""}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True
