@@ -61,7 +61,7 @@ def choose_driver() -> str:
 
 
 def _loads(file: Path) -> bool:
-    """Return whether a driver's description, or a folder of such, is there and its library loads, as the loader does."""
+    """Return whether a description of a driver, or a folder of such, is there and its library loads."""
     if file.is_dir():
         return any(_loads(inside) for inside in sorted(file.glob("*.json")))
     try:
