@@ -1,9 +1,9 @@
 # The same verbs for a person and for CI.
-.PHONY: help setup eval test lint demos model
+.PHONY: help setup eval test lint lock test-newest test-floors smoke demos model
 LOCAL_ASSETS := ../shared/assets/simpler_bridge
 
 help: ## show this
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: ## build .venv and install the system libraries
 	@scripts/system_packages.sh
@@ -23,6 +23,18 @@ test: ## set up, then lint, types and the whole test suite
 	@scripts/system_packages.sh --browser
 	@$(MAKE) --no-print-directory lint
 	.venv/bin/pytest
+
+lock: ## write requirements.lock anew: the newest packages that pyproject.toml allows
+	@scripts/lock.sh
+
+test-newest: ## the tests with the newest packages that pyproject.toml allows, in .venv-newest
+	@scripts/test_bounds.sh newest
+
+test-floors: ## the tests with the oldest packages that pyproject.toml names, in .venv-floors
+	@scripts/test_bounds.sh floors
+
+smoke: setup ## build the wheel, install it into a clean environment and run the toy suite there
+	@scripts/smoke_wheel.sh
 
 demos: setup ## record the reference demonstrations into data/demos, the same bit for bit each time
 	for suite in libero_spatial libero_object libero_goal simpler_bridge; do \

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from analysis.comparison import Row, SuiteComparison, adjust, compare
-from analysis.frame import find_runs
+from analysis.recorded import load_runs
 from evals.errors import UsageError
-from evals.record import Run, read_run
+from evals.plain import one_line, show
+from evals.record import Run
 from evals.summary_format import NOTHING, Format
+from evals.tabular import as_csv, as_markdown, as_text, make_table, markdown
 
 _HEADER = ("Suite and task", "A", "B", "A - B", "95 % interval", "Only A", "Only B", "n", "p", "p (Holm)")
 
@@ -27,7 +25,7 @@ class CompareConfig:
     """Compare two policies on the same episodes.
 
     Attributes:
-        a: A run folder, or a folder or pattern with one run a suite.
+        a: Runs of one policy: a run folder, or a folder or pattern with one run a suite and seed.
         b: The same for the policy to compare with.
         sequential: Ask the anytime-valid test too: may unfinished runs stop?
         minimum_difference: Difference in success rate that --sequential looks for.
@@ -46,54 +44,58 @@ class CompareConfig:
 def command(arguments: list[str]) -> int:
     """Run `vla-eval compare`."""
     config = tyro.cli(CompareConfig, args=arguments, prog="vla-eval compare")
-    a, b = by_suite(config.a), by_suite(config.b)
+    recorded = [load_runs(place) for place in (config.a, config.b)]
+    a, b = (by_suite(side.runs) for side in recorded)
     shared = sorted(set(a) & set(b))
     if not shared:
         raise UsageError(f"No suite was run in both: {config.a} has {', '.join(a)}; {config.b} has {', '.join(b)}.")
     minimum = config.minimum_difference if config.sequential else None
     found = adjust([compare(a[suite], b[suite], minimum, config.mixed_protocols) for suite in shared])
-    print(render(found, (config.a, config.b), config.format), end="")
+    notes = [note for side in recorded for note in side.notes]
+    notes += [
+        f"{suite} was run on side {name} only and is left out."
+        for name, mine, other in (("A", a, b), ("B", b, a))
+        for suite in sorted(set(mine) - set(other))
+    ]
+    show(render(found, (config.a, config.b), config.format, notes))
+    if config.format == "csv":
+        show("".join(f"{note}\n" for note in notes), stderr=True)
     return 0
 
 
-def by_suite(place: str) -> dict[str, Run]:
-    """Read the runs at or below a place, one a suite.
+def by_suite(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Return suite -> its runs."""
+    suites: dict[str, list[Run]] = {}
+    for run in runs:
+        suites.setdefault(run.header.suite["name"], []).append(run)
+    return suites
 
-    Raises:
-        UsageError: there are none, or two of one suite.
+
+def render(
+    comparisons: Sequence[SuiteComparison],
+    names: tuple[str, str],
+    format: Format = "table",
+    notes: Sequence[str] = (),
+) -> str:
+    """Return comparisons as text: rows, what must be said beside them, and the flipped episodes.
+
+    Args:
+        comparisons: one a suite.
+        names: what A and B are called.
+        format: how; CSV has no place for sentences.
+        notes: sentences about all suites.
     """
-    runs: dict[str, Run] = {}
-    for path in find_runs(place):
-        run = read_run(path)
-        suite = run.header.suite["name"]
-        if suite in runs:
-            raise UsageError(f"{place} holds two runs of {suite}: {runs[suite].path} and {path}. Name one of them.")
-        runs[suite] = run
-    return runs
-
-
-def render(comparisons: Sequence[SuiteComparison], names: tuple[str, str], format: Format = "table") -> str:
-    """Return comparisons as text: rows, what must be said beside them, and the flipped episodes."""
     if format == "json":
-        return json.dumps({"a": names[0], "b": names[1], "suites": [asdict(c) for c in comparisons]}, indent=1) + "\n"
+        suites = [asdict(comparison) for comparison in comparisons]
+        return json.dumps({"a": names[0], "b": names[1], "notes": [*notes], "suites": suites}, indent=1) + "\n"
     rows = [cells for comparison in comparisons for cells in _rows(comparison)]
     if format == "csv":
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows([_HEADER, *rows])
-        return buffer.getvalue()
-    below = "".join(f"\n{line}\n" if format == "markdown" else f"{line}\n" for line in _sentences(comparisons, names))
+        return as_csv([_HEADER, *rows])
+    sentences = [*_sentences(comparisons, names), *notes]
     if format == "markdown":
-        lines = [_HEADER, ("---", *["---:"] * (len(_HEADER) - 1)), *rows]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines) + below
-    table = Table()
-    for name in _HEADER:
-        table.add_column(name, justify="left" if name == _HEADER[0] else "right")
-    for cells in rows:
-        table.add_row(*cells, style="bold" if cells[-2] else "")
-    console = Console(file=io.StringIO(), width=140, color_system=None)
-    console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue() + below
+        return as_markdown(_HEADER, rows) + "".join(f"\n{markdown(line)}\n" for line in sentences)
+    means = [i for i, cells in enumerate(rows) if cells[-2]]
+    return as_text(make_table(_HEADER, rows, bold=means), 140) + "".join(f"{one_line(line)}\n" for line in sentences)
 
 
 def _rows(comparison: SuiteComparison) -> Iterator[tuple[str, ...]]:

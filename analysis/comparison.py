@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from analysis import stats
+from analysis.recorded import labels_of
 from analysis.sequential import Decision, decide, distinct_pairs
+from analysis.sides import Key, Side, key_of, protocol_note, run_notes, same_seeds, side_of
 from evals.errors import UsageError
 from evals.record import Run
-from evals.summary import Interval, equal_weight_interval, equal_weight_mean
+from evals.summary import Interval, effective_n, equal_weight_interval, equal_weight_mean
 from evals.types import EpisodeResult, Status
 
-Key = tuple[int, int, int]
 Pair = tuple[EpisodeResult, EpisodeResult]
 
 
@@ -57,7 +58,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class SuiteComparison:
-    """Two runs of one suite.
+    """Two policies on one suite.
 
     Attributes:
         paired: whether rows compare the same episodes.
@@ -81,32 +82,37 @@ class SuiteComparison:
     decision: Decision | None = None
 
 
-def compare(a: Run, b: Run, sequential: float | None = None, mixed_protocols: bool = False) -> SuiteComparison:
-    """Compare two runs of one suite, on the same episodes where they have some.
+def compare(
+    a: Sequence[Run], b: Sequence[Run], sequential: float | None = None, mixed_protocols: bool = False
+) -> SuiteComparison:
+    """Compare two policies on one suite, on the same episodes (task, initial state, seed) where they have some.
 
     Args:
-        a: one run.
-        b: the other.
+        a: one policy's runs, one a seed.
+        b: the other's.
         sequential: minimum difference for the anytime-valid test, or None to leave it out.
         mixed_protocols: compare although the protocols differ, and say so.
 
     Raises:
-        UsageError: the suites differ, the protocols differ and that is not asked for, or no task has scores in both.
+        UsageError: the suites differ, the protocols differ and that is not asked for, no task has scores in both, or
+            the runs of one side cannot be counted together.
+        RunFolderError: a record has episodes of tasks that its header lacks.
     """
-    suites = [run.header.suite["name"] for run in (a, b)]
+    one, other = side_of(a), side_of(b)
+    suites = [side.header.suite["name"] for side in (one, other)]
     if suites[0] != suites[1]:
-        raise UsageError(f"{a.path} ran {suites[0]} and {b.path} ran {suites[1]}: nothing to compare.")
-    notes = _protocol_note(a, b, mixed_protocols)
-    scored_a, scored_b = _by_key(a), _by_key(b)
-    decision = None if sequential is None else decide(a.results, b.results, sequential)
+        raise UsageError(f"{one.place} ran {suites[0]} and {other.place} ran {suites[1]}: nothing to compare.")
+    notes = [*protocol_note(one, other, mixed_protocols), *run_notes(one, other)]
+    scored_a, scored_b = _by_key(one), _by_key(other)
+    decision = None if sequential is None else decide(*same_seeds(one, other), sequential)
     shared = sorted(set(scored_a) & set(scored_b))
     if shared:
-        result = _paired(a, b, [(scored_a[key], scored_b[key]) for key in shared])
-        lost = len({(r.task, r.initial_state, r.seed) for run in (a, b) for r in run.results}) - len(shared)
+        result = _paired(one, other, [(scored_a[key], scored_b[key]) for key in shared])
+        lost = len({key_of(r) for side in (one, other) for r in side.results}) - len(shared)
         if lost:
             notes.append(f"Left out, without a score in both runs: {lost}.")
     else:
-        result = _unpaired(a, b)
+        result = _unpaired(one, other)
     return replace(result, notes=(*notes, *result.notes), decision=decision)
 
 
@@ -116,35 +122,17 @@ def adjust(comparisons: Sequence[SuiteComparison]) -> list[SuiteComparison]:
     return [replace(comparison, p_holm=p) for comparison, p in zip(comparisons, adjusted, strict=True)]
 
 
-def _protocol_note(a: Run, b: Run, mixed: bool) -> list[str]:
-    if a.header.protocol_hash == b.header.protocol_hash:
-        return []
-    fields = sorted({*a.header.protocol, *b.header.protocol})
-    differing = ", ".join(name for name in fields if a.header.protocol.get(name) != b.header.protocol.get(name))
-    if not mixed:
-        raise UsageError(
-            f"{a.path} and {b.path} ran under different protocols (they differ in: {differing}),"
-            " so a difference may come from there. --mixed-protocols compares them all the same."
-        )
-    return [f"The protocols differ ({differing}): a difference may come from there."]
-
-
-def _by_key(run: Run) -> dict[Key, EpisodeResult]:
-    scored = (result for result in run.results if result.status.scored)
-    return {(result.task, result.initial_state, result.seed): result for result in scored}
-
-
-def _labels(run: Run) -> Mapping[int, str]:
-    return {task["id"]: f"{task['id']} {task['instruction'] or task['name']}" for task in run.header.suite["tasks"]}
+def _by_key(side: Side) -> dict[Key, EpisodeResult]:
+    return {key_of(result): result for result in side.results if result.status.scored}
 
 
 def _success(result: EpisodeResult) -> bool:
     return result.status is Status.SUCCESS
 
 
-def _paired(a: Run, b: Run, pairs: list[Pair]) -> SuiteComparison:
+def _paired(a: Side, b: Side, pairs: list[Pair]) -> SuiteComparison:
     kept = distinct_pairs(pairs)
-    labels = _labels(a)
+    labels = labels_of(a.runs[0])
     ids = sorted({one.task for one, _ in kept})
     counts = {task: _counts([pair for pair in kept if pair[0].task == task]) for task in ids}
     tasks = [
@@ -161,6 +149,7 @@ def _paired(a: Run, b: Run, pairs: list[Pair]) -> SuiteComparison:
     notes = []
     if len(kept) < len(pairs):
         notes.append(f"{len(pairs) - len(kept)} pairs repeat earlier trajectories of both runs and are left out.")
+    notes += _repeats(kept)
     needed = stats.smallest_paired_difference(len(kept), (only_a + only_b) / len(kept))
     if needed is not None:
         notes.append(
@@ -178,19 +167,33 @@ def _counts(pairs: Sequence[Pair]) -> tuple[int, int, int, int, int]:
     return len(pairs), sum(a), sum(b), only_a, only_b
 
 
-def _flip(a: Run, b: Run, pair: Pair) -> Flip:
+def _repeats(pairs: Sequence[Pair]) -> list[str]:
+    """Say which side repeats its trajectories where the other does not: such pairs are kept."""
+    notes = []
+    for name, results in zip("AB", zip(*pairs, strict=True), strict=True):
+        effective = effective_n(result.trajectory_hash for result in results)
+        if effective < len(results):
+            notes.append(
+                f"{len(results)} episodes of {name} carry as much as {effective:.0f}: some repeat a trajectory while"
+                " those of the other side do not. Interval and p are about these scenes and seeds only."
+            )
+    return notes
+
+
+def _flip(a: Side, b: Side, pair: Pair) -> Flip:
     one, other = pair
-    films = (run.path / "videos" / f"{result.episode_id}.mp4" for run, result in ((a, one), (b, other)))
+    homes = ((a.folders[key_of(one)], one), (b.folders[key_of(other)], other))
+    films = (path / "videos" / f"{result.episode_id}.mp4" for path, result in homes)
     videos = tuple(str(film) for film in films if film.exists())
     return Flip(one.task, one.initial_state, one.seed, one.episode_id, "A" if _success(one) else "B", videos)
 
 
-def _unpaired(a: Run, b: Run) -> SuiteComparison:
+def _unpaired(a: Side, b: Side) -> SuiteComparison:
     side, other = _by_task(a), _by_task(b)
     ids = sorted(set(side) & set(other))
     if not ids:
-        raise UsageError(f"No task has scored episodes in both {a.path} and {b.path}.")
-    labels = _labels(a)
+        raise UsageError(f"No task has scored episodes in both {a.place} and {b.place}.")
+    labels = labels_of(a.runs[0])
     rows = [_unpaired_row(labels[task], [side[task]], [other[task]]) for task in ids]
     mean = _unpaired_row("Mean of tasks", [side[task] for task in ids], [other[task] for task in ids])
     table = np.array([[_outcomes(side[task]), _outcomes(other[task])] for task in ids])
@@ -199,9 +202,9 @@ def _unpaired(a: Run, b: Run) -> SuiteComparison:
     return SuiteComparison(a.header.suite["name"], False, tuple(rows), mean, p, p, (), (note,))
 
 
-def _by_task(run: Run) -> dict[int, list[EpisodeResult]]:
+def _by_task(side: Side) -> dict[int, list[EpisodeResult]]:
     tasks: dict[int, dict[str, EpisodeResult]] = {}
-    for result in run.results:
+    for result in side.results:
         if result.status.scored:
             # One of each trajectory: a repeat is the same episode again.
             tasks.setdefault(result.task, {})[result.trajectory_hash or result.episode_id] = result

@@ -15,6 +15,7 @@ from scipy import stats as scipy_stats
 from analysis.sequential import confidence_sequence
 from analysis.sheets import Sheet, render
 from analysis.stats import clopper_pearson, newcombe, paired_difference, task_bootstrap
+from evals.plain import show
 from evals.summary import Interval, binomial_standard_error, equal_weight_interval, wilson
 
 Rates = npt.NDArray[np.float64]
@@ -146,7 +147,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=4000, help="simulated runs a row")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    print(render(simulate(arguments.runs, arguments.seed), "markdown"), end="")
+    show(render(simulate(arguments.runs, arguments.seed), "markdown"))
 
 
 if __name__ == "__main__":

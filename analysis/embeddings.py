@@ -17,6 +17,7 @@ from analysis.embeddings_plot import Plane, embedding_figure, joint_plane
 from analysis.embeddings_vectors import SPACES, LabelledVectors, Space, load_vectors, save_vectors
 from analysis.sheets import Sheet, render
 from evals.errors import UsageError
+from evals.plain import show
 
 STEM = "embeddings"
 _TITLES = {
@@ -80,7 +81,7 @@ def command(arguments: list[str]) -> int:
     stored = config.out / f"{STEM}.npz"
     if config.checkpoints:
         save_vectors(stored, read_checkpoints(config))
-    print(draw(load_vectors(stored), config.out, config.draws, config.seed), end="")
+    show(draw(load_vectors(stored), config.out, config.draws, config.seed))
     return 0
 
 

@@ -15,13 +15,12 @@ from vla.checkpoint import Checkpoint
 from vla.collate import Collate, Target
 from vla.data.mixture import Mixture, MixtureConfig, Sample
 from vla.data.read import ReadOptions
-from vla.labellers import AdaptiveLabeller
 from vla.model import Batch
 from vla.prompt import ACTION, MOTION, Prompter, canonical_instruction
 from vla.statistics import DIMENSIONS
 from vla.tokenizer import encode
 from vla.train_config import LoopConfig, TrainConfig
-from vla.train_data import read_sources, with_cameras
+from vla.train_data import labeller_of, read_sources, with_cameras
 
 _BATCH = 8
 
@@ -56,7 +55,7 @@ def context_vectors(checkpoint: Checkpoint, condition: str, held_out: HeldOut) -
     """
     if checkpoint.stage not in ("finetune", "action"):
         raise UsageError(f"{condition} ended in stage {checkpoint.stage!r}: it has no action tokens in context.")
-    samples = _samples(checkpoint, held_out)
+    samples = held_out_samples(checkpoint, held_out)
     target: Target = "motion_action" if checkpoint.config.motion else "action"
     statistics = {sample.dataset: checkpoint.action_statistics(sample.dataset) for sample in samples}
     collate = Collate(checkpoint.prompter, statistics, target)
@@ -75,16 +74,19 @@ def context_vectors(checkpoint: Checkpoint, condition: str, held_out: HeldOut) -
     return labelled(condition, "context", torch.stack([states[i] for i in kept]), [told[i] for i in kept])
 
 
-def _samples(checkpoint: Checkpoint, held_out: HeldOut) -> list[Sample]:
-    """Return the first observations of a shuffled mixture, labelled as training labels them."""
+def held_out_samples(checkpoint: Checkpoint, held_out: HeldOut) -> list[Sample]:
+    """Return the first observations of a shuffled mixture, labelled as the checkpoint's training labelled them."""
     config = TrainConfig(
-        data=(held_out.data,), loop=LoopConfig(out=held_out.data), read=ReadOptions(view=held_out.view)
+        data=(held_out.data,),
+        loop=LoopConfig(out=held_out.data),
+        read=ReadOptions(view=held_out.view),
+        check_images=False,
     )
     sources = read_sources(config)
     seen = tuple(checkpoint.training.get("sources", {}).get(sources[0].name, ()))
     sources = with_cameras(sources, len(checkpoint.config.cameras), seen)
     options = MixtureConfig(held_out.seed, checkpoint.config.image_size, checkpoint.config.chunk)
-    mixture = Mixture(sources, AdaptiveLabeller(), options)
+    mixture = Mixture(sources, labeller_of(checkpoint.training.get("motion", "adaptive")), options)
     return [mixture[position] for position in range(min(held_out.observations, len(mixture)))]
 
 

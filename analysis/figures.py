@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals.errors import UnknownNameError, UsageError
+from evals.plain import show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,4 +41,4 @@ def write_figure(
     for suffix in suffixes:
         path = folder / f"{name}.{suffix}"
         figure.savefig(path, dpi=dpi, metadata={"CreationDate": None} if suffix == "pdf" else {})
-        print(f"Wrote {path}")
+        show(f"Wrote {path}\n")

@@ -93,6 +93,7 @@ class _Notes:
         self.style = style
         self._protocols: dict[str, dict[str, str]] = {}
         self._missing: dict[str, None] = {}
+        self._decided: dict[str, None] = {}
         self._ns: dict[int, None] = {}
         self._excluded = False
 
@@ -106,6 +107,9 @@ class _Notes:
             low, high = cell.bounds
             self._missing[f"{cell.missing} missing: between {100 * low:.1f} and {100 * high:.1f} in the end"] = None
             marks += "†"
+        if cell.decided:
+            self._decided |= dict.fromkeys(cell.decided)
+            marks += "‡"
         if cell.protocol:
             letters = self._protocols.setdefault(column.suite, {})
             marks += letters.setdefault(cell.protocol, chr(ord("a") + len(letters)))
@@ -126,6 +130,7 @@ class _Notes:
         if self._excluded:
             lines.append("* our interval excludes the paper's value.")
         lines += [f"† {text}." for text in self._missing]
+        lines += [f"‡ {text}" for text in self._decided]
         for suite, letters in self._protocols.items():
             hashes = ", ".join(f"{letter} {value}" for value, letter in letters.items())
             warning = "; they differ, so its cells are not comparable" if len(letters) > 1 else ""

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.frame import planned
 from analysis.paper import Column, Conditions
+from analysis.recorded import decision_of, planned, tasks_of
 from evals.errors import UsageError
 from evals.record import Run
 from evals.summary import Interval, Summary, equal_weight_interval, equal_weight_mean, summarise
-from evals.types import Task
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Cell:
         bounds: the rates that the missing episodes could still lead to.
         protocol: hash of the protocol.
         runs: the folders behind it.
+        decided: why runs stopped before their last episode, if they did.
     """
 
     rate: float | None
@@ -39,6 +39,7 @@ class Cell:
     bounds: Interval
     protocol: str
     runs: tuple[str, ...]
+    decided: tuple[str, ...] = ()
 
 
 Measurements = Mapping[Conditions, Mapping[Column, Cell]]
@@ -66,7 +67,8 @@ def measure(runs: Sequence[Run], mixed_protocols: bool = False) -> Measurements:
         _refuse_mixed(runs)
     cells: dict[Conditions, dict[Column, Cell]] = {}
     for (conditions, _), members in groups.items():
-        _refuse_duplicates(members)
+        said = f"declare the conditions {tuple(conditions_of(members[0]))} for {members[0].header.suite['name']}"
+        refuse_duplicates(members, said, "Name one of them, or tell them apart with --condition when they run.")
         cells.setdefault(conditions, {}).update(_cells(members))
     return cells
 
@@ -90,6 +92,7 @@ def average(cells: Mapping[Column, Cell], columns: Sequence[Column]) -> Cell | N
         ),
         protocol="",
         runs=tuple(run for part in known for run in part.runs),
+        decided=tuple(dict.fromkeys(text for part in known for text in part.decided)),
     )
 
 
@@ -106,17 +109,23 @@ def _refuse_mixed(runs: Sequence[Run]) -> None:
             )
 
 
-def _refuse_duplicates(runs: Sequence[Run]) -> None:
+def refuse_duplicates(runs: Sequence[Run], said: str, advice: str) -> None:
+    """Refuse to count runs together that differ in more than their seed, or not in their seed.
+
+    Args:
+        runs: runs of one suite.
+        said: what they have in common, as the end of "A and B both ...".
+        advice: what to do about it.
+
+    Raises:
+        UsageError: two of them cannot be counted together.
+    """
     by_seed: dict[object, Run] = {}
     for run in runs:
         identity, first = _identity(run), _identity(runs[0])
-        said = f"declare the conditions {tuple(conditions_of(run))} for {run.header.suite['name']}"
         if identity != first:
             differing = ", ".join(sorted(k for k in {*identity, *first} if identity.get(k) != first.get(k)))
-            raise UsageError(
-                f"{runs[0].path} and {run.path} both {said}, but differ in: {differing}."
-                " Name one of them, or tell them apart with --condition when they run."
-            )
+            raise UsageError(f"{runs[0].path} and {run.path} both {said}, but differ in: {differing}. {advice}")
         known = by_seed.setdefault(run.header.config.get("seed"), run)
         if known is not run:
             raise UsageError(f"{known.path} and {run.path} both {said} with the same seed. Name one of them.")
@@ -130,12 +139,13 @@ def _identity(run: Run) -> dict[str, object]:
 def _cells(runs: Sequence[Run]) -> dict[Column, Cell]:
     header = runs[0].header
     suite = header.suite["name"]
-    tasks = [Task(**task) for task in header.suite["tasks"]]
+    tasks = tasks_of(runs[0])
     plan: Counter[int] = Counter()
     for run in runs:
         plan.update(planned(run))
     summary = summarise(suite, tasks, [result for run in runs for result in run.results], plan)
-    source = (header.protocol_hash, tuple(str(run.path) for run in runs))
+    decided = tuple(filter(None, map(decision_of, runs)))
+    source = (header.protocol_hash, tuple(str(run.path) for run in runs), decided)
     cells = {}
     for row in summary.tasks:
         missing = f"{row.missing} of {row.planned} episodes of {suite} {row.task}" if row.missing else ""
@@ -146,7 +156,7 @@ def _cells(runs: Sequence[Run]) -> dict[Column, Cell]:
     return cells
 
 
-def _suite_cell(summary: Summary, tasks: int, protocol: str, runs: tuple[str, ...]) -> Cell:
+def _suite_cell(summary: Summary, tasks: int, protocol: str, runs: tuple[str, ...], decided: tuple[str, ...]) -> Cell:
     missing = []
     if len(summary.tasks) < tasks:
         missing.append(f"{tasks - len(summary.tasks)} of {tasks} tasks of {summary.suite}")
@@ -163,6 +173,7 @@ def _suite_cell(summary: Summary, tasks: int, protocol: str, runs: tuple[str, ..
         bounds=_bounds(summary, tasks),
         protocol=protocol,
         runs=runs,
+        decided=decided,
     )
 
 

@@ -134,11 +134,14 @@ def load_paper(folder: Path = PAPER, numbers: Sequence[int] = tuple(TITLES)) -> 
 def _load(file: Path, number: int) -> PaperTable:
     if not file.is_file():
         raise UsageError(f"{file} does not exist: --paper names the folder with the paper's tables (results/paper).")
-    with file.open(newline="") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != FIELDS:
-            raise RecordError(f"{file}: the columns are {reader.fieldnames}, expected {list(FIELDS)}.")
-        lines = list(reader)
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            fields, lines = reader.fieldnames, list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RecordError(f"{file} does not read as CSV: {error}.") from error
+    if tuple(fields or ()) != FIELDS:
+        raise RecordError(f"{file}: the columns are {fields}, expected {list(FIELDS)}.")
     rows: dict[tuple[str, str], PaperRow] = {}
     for at, line in enumerate(lines, start=2):
         column = Column(line["suite"], line["task"])
@@ -151,6 +154,6 @@ def _load(file: Path, number: int) -> PaperTable:
             row.cells[column] = Printed(
                 float(line["value"]), float(line["printed_error"]) if line["printed_error"] else None
             )
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise RecordError(f"{file}, line {at}: {error}.") from error
     return PaperTable(number, tuple(rows.values()))

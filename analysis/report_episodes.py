@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
+import lzma
+import math
 import os
-from collections.abc import Iterator, Mapping
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from evals.errors import RunFolderError
-from evals.record import Run
+from analysis.recorded import labels_of
+from evals.errors import RecordError
+from evals.record import HEADER, Run
 from evals.types import EpisodeResult
 from vla.labellers import AdaptiveLabeller
 from vla.motion import describe
@@ -21,6 +30,21 @@ from vla.statistics import ActionStatistics, statistics_of
 
 TRACES, VIDEOS = "traces", "videos"
 _WORDS = {"policy_error": "policy error", "sim_error": "simulator error", "timeout": "timed out"}
+
+
+# What NumPy and zipfile raise for files that are cut, damaged, encrypted or none of theirs.
+_DAMAGE = (
+    OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, OverflowError, RuntimeError, SyntaxError,
+    struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+
+
+class TraceArrays(NamedTuple):
+    """Of a trace: actions `[T, 7]` float64, what was said `[T]` and whether the success rule held `[T]`."""
+
+    actions: npt.NDArray[np.float64]
+    said: npt.NDArray[np.str_]
+    success: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,7 @@ class EpisodeView:
         film: a data URI, a relative path, or "".
         moments: what was said beside what was done; empty without a trace.
         error: traceback of an episode that ended without a score.
+        note: why there are no moments although there is a trace, or "".
     """
 
     run: str
@@ -55,6 +80,7 @@ class EpisodeView:
     film: str
     moments: tuple[Moment, ...]
     error: str
+    note: str = ""
 
     @property
     def seconds(self) -> float:
@@ -72,7 +98,7 @@ class EpisodeView:
     @property
     def detailed(self) -> bool:
         """Whether there is more to show than its row."""
-        return bool(self.film or self.moments or self.error)
+        return bool(self.film or self.moments or self.error or self.note)
 
 
 class Films:
@@ -94,43 +120,57 @@ class Films:
 
 
 def episodes_of(run: Run, label: str, films: Films, folder: Path) -> Iterator[EpisodeView]:
-    """Yield the episodes of a run, failures first.
+    """Yield the episodes of a run, failures first; a trace that does not read leaves a note in its place.
 
     Args:
         run: the run.
         label: how the report calls it.
         films: embeds or links videos.
         folder: where the report will lie.
-
-    Raises:
-        RunFolderError: a trace does not read.
     """
-    names = {task["id"]: f"{task['id']} {task['instruction'] or task['name']}" for task in run.header.suite["tasks"]}
+    names = labels_of(run)
     statistics = _statistics(run)
     for result in sorted(run.results, key=lambda r: (_rank(r), r.task, r.initial_state, r.seed)):
-        trace = run.path / TRACES / f"{result.episode_id}.npz"
         detailed = _rank(result) < 2
+        told, note = _told(run, result, statistics)
         yield EpisodeView(
             run=label,
             suite=result.suite,
-            task=names[result.task],
+            task=names.get(result.task, f"{result.task} (not in run.json)"),
             result=result,
             outcome=_WORDS.get(result.status.value, result.status.value),
             rank=_rank(result),
             film=films.uri(run.path / VIDEOS / f"{result.episode_id}.mp4", folder) if detailed else "",
-            moments=tuple(moments(_read(trace), run, statistics)) if statistics is not None and trace.is_file() else (),
+            moments=told,
             error=result.error or "",
+            note=note,
         )
 
 
-def moments(trace: Mapping[str, npt.NDArray[np.generic]], run: Run, statistics: ActionStatistics) -> Iterator[Moment]:
+def _told(run: Run, result: EpisodeResult, statistics: ActionStatistics | None) -> tuple[tuple[Moment, ...], str]:
+    """Return what was said beside what was done in an episode, and why it cannot be told, if it cannot."""
+    file = _trace_file(run, result)
+    if not file.exists():
+        return (), ""
+    try:
+        trace = read_trace(file)
+    except RecordError as error:
+        return (), str(error)
+    if statistics is None:
+        return (), f"{HEADER} does not say which settling action holds the gripper open: {TRACES} are not shown."
+    return tuple(moments(trace, run, statistics)), ""
+
+
+def moments(trace: TraceArrays, run: Run, statistics: ActionStatistics) -> Iterator[Moment]:
     """Yield what was said beside what was done, runs of equal steps together.
 
     What was done is what the adaptive labeller reads in the actions that ran, scaled by the run's own actions.
     """
-    actions = gripper_as_level(np.asarray(trace["actions"], dtype=np.float64), run)
+    if not len(trace.actions):
+        return
+    actions = gripper_as_level(trace.actions, opened_by(run))
     done = [describe(motion) for motion in AdaptiveLabeller().label(actions, statistics)]
-    steps = zip(map(str, trace["said"]), done, map(bool, trace["success"]), strict=True)
+    steps = zip(map(str, trace.said), done, map(bool, trace.success), strict=True)
     at = 0
     for (said, moved, success), group in itertools.groupby(steps):
         length = len(list(group))
@@ -138,25 +178,53 @@ def moments(trace: Mapping[str, npt.NDArray[np.generic]], run: Run, statistics: 
         at += length
 
 
-def gripper_as_level(actions: npt.NDArray[np.float64], run: Run) -> npt.NDArray[np.float64]:
-    """Return actions `[T, 7]` with entry 6 as a level, 1 = open; settling keeps the gripper open in every protocol."""
-    opened = run.header.protocol["settle_action"][6]
+def gripper_as_level(actions: npt.NDArray[np.float64], opened: float) -> npt.NDArray[np.float64]:
+    """Return actions `[T, 7]` with entry 6 as a level, 1 = open, where `opened` opens the gripper."""
     return np.column_stack([actions[:, :6], np.clip((actions[:, 6] / opened + 1) / 2, 0, 1)])
 
 
-def _statistics(run: Run) -> ActionStatistics | None:
-    files = sorted((run.path / TRACES).glob("*.npz"))
-    arrays = [np.asarray(_read(file)["actions"], dtype=np.float64) for file in files]
-    actions = [gripper_as_level(array, run) for array in arrays if len(array)]
-    return statistics_of(run.header.suite["name"], actions) if actions else None
+def opened_by(run: Run) -> float:
+    """Return the gripper's entry of the settling action, which keeps it open in every protocol; 0 if none is told."""
+    action = run.header.protocol.get("settle_action")
+    value = action[6] if isinstance(action, list) and len(action) == 7 else 0.0
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
 
 
-def _read(file: Path) -> dict[str, npt.NDArray[np.generic]]:
+def read_trace(file: Path) -> TraceArrays:
+    """Read what a report shows of a trace.
+
+    Raises:
+        RecordError: it is cut, damaged, or of another layout.
+    """
     try:
-        with np.load(file) as trace:
-            return {name: trace[name] for name in ("actions", "said", "success")}
-    except (OSError, ValueError, KeyError) as error:
-        raise RunFolderError(f"{file} does not read as a trace: {error}.") from error
+        with file.open("rb") as stream, np.load(stream) as stored:
+            actions, said, success = (stored[name] for name in ("actions", "said", "success"))
+        if not len(actions):
+            actions = np.zeros((0, 7))
+        if (actions.ndim, actions.shape[1:]) != (2, (7,)) or not said.shape == success.shape == (len(actions),):
+            raise ValueError(f"the shapes are {actions.shape}, {said.shape} and {success.shape}")
+        if actions.dtype.kind not in "fiu" or not np.isfinite(actions).all():
+            raise ValueError("the actions are not all finite numbers")
+    except _DAMAGE as error:
+        raise RecordError(f"The trace {file} does not read: {error or type(error).__name__}.") from error
+    return TraceArrays(actions.astype(np.float64), said, success)
+
+
+def _statistics(run: Run) -> ActionStatistics | None:
+    """Return the statistics of the actions in all traces that read, or None if there are none."""
+    opened = opened_by(run)
+    if not opened:
+        return None
+    actions = []
+    for file in (_trace_file(run, result) for result in run.results):
+        with contextlib.suppress(RecordError):
+            if file.exists() and len(found := read_trace(file).actions):
+                actions.append(gripper_as_level(found, opened))
+    return statistics_of(run.header.suite["name"], actions or [np.zeros((1, 7))])
+
+
+def _trace_file(run: Run, result: EpisodeResult) -> Path:
+    return run.path / TRACES / f"{result.episode_id}.npz"
 
 
 def _rank(result: EpisodeResult) -> int:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.console import Console
-from rich.table import Table
+from evals.plain import one_line
+from evals.tabular import as_csv, as_markdown, as_text, make_table, markdown
 
 SheetFormat = Literal["table", "markdown", "latex", "csv"]
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "$": r"\$", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "Δ": r"$\Delta$", "→": r"$\to$",
-    "†": r"$\dagger$", "√": r"$\surd$", "\u2013": "--",
+    "†": r"$\dagger$", "‡": r"$\ddagger$", "√": r"$\surd$", "\u2013": "--",
 }  # fmt: skip
 
 
@@ -44,26 +43,27 @@ def render(sheets: Sequence[Sheet], format: SheetFormat = "table", width: int = 
     return "\n".join(_plain(sheet, width) if format == "table" else writers[format](sheet) for sheet in sheets)
 
 
+def remarks(sentences: Sequence[str], format: SheetFormat) -> str:
+    """Return sentences that stand under all sheets, as text of the same format; nothing in CSV, which has no place."""
+    if format == "csv":
+        return ""
+    write = markdown if format == "markdown" else one_line
+    return "".join(f"\n{'% ' if format == 'latex' else ''}{write(sentence)}\n" for sentence in sentences)
+
+
 def _plain(sheet: Sheet, width: int = 160) -> str:
-    table = Table(title=sheet.title, title_justify="left")
-    for i, name in enumerate(sheet.header):
-        table.add_column(name, justify="left" if i < sheet.labels else "right")
-    for i, row in enumerate(sheet.rows):
-        following = sheet.rows[i + 1][0] if i + 1 < len(sheet.rows) else row[0]
-        table.add_row(*row, end_section=sheet.labels > 1 and following != row[0])
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=width, color_system=None, highlight=False, markup=False)
-    console.print(table)
-    for note in sheet.notes:
-        console.print(note)
-    return buffer.getvalue()
+    groups = [row[0] for row in sheet.rows] if sheet.labels > 1 else []
+    ends = [i for i in range(len(groups) - 1) if groups[i] != groups[i + 1]]
+    table = make_table(sheet.header, sheet.rows, labels=sheet.labels, title=sheet.title, ends=ends)
+    notes = (
+        textwrap.fill(one_line(note), width, break_long_words=False, break_on_hyphens=False) for note in sheet.notes
+    )
+    return as_text(table, width) + "".join(f"{note}\n" for note in notes)
 
 
 def _markdown(sheet: Sheet) -> str:
-    rule = ["---" if i < sheet.labels else "---:" for i in range(len(sheet.header))]
-    lines = [sheet.header, rule, *sheet.rows]
-    body = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
-    return f"**{sheet.title}**\n\n{body}" + "".join(f"\n{note}\n" for note in sheet.notes)
+    body = as_markdown(sheet.header, sheet.rows, sheet.labels)
+    return f"**{markdown(sheet.title)}**\n\n{body}" + "".join(f"\n{markdown(note)}\n" for note in sheet.notes)
 
 
 def _latex(sheet: Sheet) -> str:
@@ -92,12 +92,8 @@ def _latex(sheet: Sheet) -> str:
 
 
 def _csv(sheet: Sheet) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("table", *sheet.header))
-    writer.writerows((sheet.title, *row) for row in sheet.rows)
-    return buffer.getvalue()
+    return as_csv([("table", *sheet.header), *((sheet.title, *row) for row in sheet.rows)])
 
 
 def _escape(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    return "".join(_LATEX.get(letter, letter) for letter in one_line(text))

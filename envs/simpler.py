@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from evals.types import Episode, FloatArray, Observation, Step, Suite, Task
 
 if TYPE_CHECKING:
     from envs.simpler_camera import PhotoCamera
+    from envs.simpler_progress import Progress
     from envs.simpler_scene import BridgeScene
 
 
@@ -52,6 +54,7 @@ class BridgeEnv:
         self._pack = pack
         self._renderer = start_renderer().name if cameras else "nothing is drawn"
         self._scene: BridgeScene | None = None
+        self._progress: Progress | None = None
         self._photo_camera: PhotoCamera | None = None
         self._steps = 0
 
@@ -68,6 +71,7 @@ class BridgeEnv:
 
     def reset(self, episode: Episode, look: bool) -> Step:
         """Build the scene anew, drop the objects where the episode says, and put the robot in its place."""
+        from envs.simpler_progress import Progress
         from envs.simpler_scene import BridgeScene
 
         if episode.task != self._task.id:
@@ -75,12 +79,13 @@ class BridgeEnv:
         start = start_of(self._bridge, episode)
         self._episode = episode
         self._steps = 0
-        self._photo_camera = self._scene = None
+        self._photo_camera = self._scene = self._progress = None
         try:
             self._scene = BridgeScene(self._bridge, self._pack.root, renders=bool(self._cameras))
         except RuntimeError as error:
             raise SimulatorError(f"SAPIEN could not build the scene of {self._task.name!r}: {error}.") from error
         self._scene.place(start)
+        self._progress = Progress(self._scene)
         if self._cameras:
             from envs.simpler_camera import PhotoCamera
 
@@ -95,7 +100,8 @@ class BridgeEnv:
             )
         self.scene_now.step(action)
         self._steps += 1
-        return self._result(look)
+        step = self._result(look)
+        return replace(step, partial=self._progress.count(step.success)) if self._progress else step
 
     def scene(self) -> FloatArray:
         """Return `[13]`: the robot base's pose (position, quaternion wxyz) and the boxes of the success rule."""
@@ -112,7 +118,7 @@ class BridgeEnv:
 
     def close(self) -> None:
         """Free the scene."""
-        self._photo_camera = self._scene = None
+        self._photo_camera = self._scene = self._progress = None
 
     def _result(self, look: bool) -> Step:
         scene = self.scene_now

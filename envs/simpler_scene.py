@@ -83,7 +83,7 @@ class BridgeScene:
 
     def success(self) -> bool:
         """Return whether the task's rule holds now (`PutOnInSceneEnv.evaluate`)."""
-        offset = _center_of_mass(self.source) - _center_of_mass(self.target)
+        offset = center_of_mass(self.source) - center_of_mass(self.target)
         half_source, half_target = self._extent_source / 2, self._extent_target / 2
         above = np.linalg.norm(offset[:2]) <= np.linalg.norm(half_target[:2]) + XY_TOLERANCE
         on = offset[2] > 0 and offset[2] - half_target[2] - half_source[2] <= self.task.height_limit
@@ -211,6 +211,7 @@ def _stop(body: sapien.physx.PhysxRigidDynamicComponent) -> None:
     body.wake_up()
 
 
-def _center_of_mass(body: sapien.physx.PhysxRigidDynamicComponent) -> FloatArray:
+def center_of_mass(body: sapien.physx.PhysxRigidDynamicComponent) -> FloatArray:
+    """Return a body's centre of mass in the world, `[3]` metres."""
     position: FloatArray = (body.entity.pose * body.cmass_local_pose).p.astype(np.float64)
     return position

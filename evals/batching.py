@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from evals.caller import Caller, PolicyFailedError
 from evals.contract import Policy
 from evals.engine.messages import Answer
+from evals.errors import PolicyOutputError
 from evals.types import ActionChunk, Observation
+
+Check = Callable[[object], ActionChunk]
 
 
 class Batcher:
@@ -17,35 +21,70 @@ class Batcher:
         policy: the policy.
         exact: ask one observation at a time, so that a model whose sums depend on the batch size answers the same
             whoever waits beside it.
+        check: returns a chunk as plain data, or raises PolicyOutputError.
+        caller: on whose thread the policy is asked.
     """
 
-    def __init__(self, policy: Policy, exact: bool) -> None:
-        self._policy = policy
-        self._exact = exact
+    def __init__(self, policy: Policy, exact: bool, check: Check, caller: Caller) -> None:
+        self._policy, self._exact, self._check, self._caller = policy, exact, check, caller
 
     def answer(self, observations: Sequence[Observation]) -> list[Answer]:
-        """Return one answer an observation, in order. An observation on which the policy raises gets its traceback."""
-        if not observations:
-            return []
-        if self._exact or len(observations) == 1:
+        """Return one answer an observation, in order. An observation on which the policy raises gets its traceback.
+
+        Raises:
+            RunIncompleteError: the policy does not come back.
+        """
+        if self._exact or len(observations) <= 1:
             return [self._one(observation) for observation in observations]
         try:
-            chunks = self._policy.act(observations)
-        except Exception:  # noqa: BLE001 - the border between a policy and the record; asked again one by one
+            return self._caller.call("act()", self._ask, [fresh(observation) for observation in observations])
+        except PolicyFailedError:  # asked again one by one, each about what the failed call has not touched
             return [self._one(observation) for observation in observations]
-        return _paired(chunks, len(observations))
 
     def _one(self, observation: Observation) -> Answer:
         try:
-            chunks = self._policy.act([observation])
-        except Exception:  # noqa: BLE001 - the border between a policy and the record
-            return Answer(None, traceback.format_exc(limit=-8))
-        return _paired(chunks, 1)[0]
+            [answer] = self._caller.call("act()", self._ask, [observation])
+        except PolicyFailedError as error:
+            return Answer(None, str(error))
+        return answer
+
+    def _ask(self, observations: list[Observation]) -> list[Answer]:
+        """Run on the policy's thread, where whatever its answer does when it is looked at is still the policy's."""
+        expected = len(observations)  # the list is the policy's from now on
+        try:
+            chunks = paired(self._policy.act(observations), expected)
+        except PolicyOutputError as error:
+            return [Answer(None, str(error))] * expected
+        return [self._checked(chunk) for chunk in chunks]
+
+    def _checked(self, chunk: object) -> Answer:
+        try:
+            return Answer(self._check(chunk))
+        except PolicyOutputError as error:
+            return Answer(None, str(error))
+        except Exception as error:  # noqa: BLE001 - the border between a policy and the record
+            return Answer(None, str(PolicyFailedError.of(error)))
 
 
-def _paired(chunks: list[ActionChunk], expected: int) -> list[Answer]:
+def fresh(observation: Observation) -> Observation:
+    """Return an equal observation that shares nothing which can be changed with it."""
+    return replace(
+        observation,
+        episode=replace(observation.episode),
+        images={name: image.copy() for name, image in observation.images.items()},
+        state=observation.state.copy(),
+    )
+
+
+def paired(chunks: object, expected: int) -> list[ActionChunk]:
+    """Return what `Policy.act` answered if it is a list of the length that was asked for.
+
+    Raises:
+        PolicyOutputError: it is something else.
+    """
     if not isinstance(chunks, list) or len(chunks) != expected:
         got = f"{len(chunks)} chunks" if isinstance(chunks, list) else type(chunks).__name__
-        error = f"Policy.act returned {got} for {expected} observations; expected a list with one chunk for each."
-        return [Answer(None, error)] * expected
-    return [Answer(chunk) for chunk in chunks]
+        raise PolicyOutputError(
+            f"Policy.act returned {got} for {expected} observations; expected a list with one chunk for each."
+        )
+    return chunks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +12,10 @@ import psutil
 
 from evals.engine.messages import Deadlines, Videos
 from evals.errors import UnknownNameError, UsageError
+from evals.header import CONDITIONS
 from evals.types import Episode, Suite
+
+MOST = 1_000_000  # episodes of one run
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,9 @@ class RunConfig:
         gates: Probe the conventions of suite and policy before the first episode counts.
         condition: What tables group this run by, as key=value: size, init, pretrain_target, motion, method.
         until_decided: Run folder to compare with; stop as soon as an anytime-valid test has decided.
-        minimum_difference: Difference in success rate that --until-decided looks for.
+        minimum_difference: Difference in success rate that --until-decided looks for; 0.1 by default.
         deadlines: Seconds of silence after which a worker is killed.
+        other_versions: Continue a run that was started with another version of its simulator.
         format: How the numbers at the end are printed.
     """
 
@@ -59,23 +65,54 @@ class RunConfig:
     gates: bool = True
     condition: tuple[str, ...] = ()
     until_decided: Path | None = None
-    minimum_difference: float = 0.1
+    minimum_difference: float | None = None
     deadlines: Deadlines = field(default_factory=Deadlines)
+    other_versions: bool = False
     format: Literal["table", "markdown", "csv", "json"] = "table"
 
     def __post_init__(self) -> None:
-        """Reject numbers that no run can have."""
-        for name, low in (("workers", 1), ("trials", 1), ("seed", 0), ("replan_every", 1)):
+        """Reject numbers and names that no run can have, before anything is loaded."""
+        bounds = {"workers": (1, 2**31), "trials": (1, MOST + 1), "seed": (0, 2**63), "replan_every": (1, 2**31)}
+        for name, (low, high) in bounds.items():
             value = getattr(self, name)
-            if value is not None and value < low:
-                raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be at least {low}.")
+            if value is not None and not low <= value < high:
+                bound = f"at least {low}" if value < low else f"at most {high - 1}"
+                raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be {bound}.")
+        self._check_comparison()
+        self.named_conditions()
         if self.checkpoint is not None and not self.checkpoint.exists():
             raise UsageError(f"--checkpoint: no file or folder {str(self.checkpoint)!r} exists.")
+        self.options()
+
+    def _check_comparison(self) -> None:
+        difference = self.minimum_difference
+        if difference is None:
+            return
+        if self.until_decided is None:
+            raise UsageError("--minimum-difference is for --until-decided RUN, which is not given.")
+        if not (math.isfinite(difference) and 0 <= difference < 1):
+            raise UsageError(
+                f"--minimum-difference is {difference}; a difference of success rates in [0, 1) is expected."
+            )
+
+    def named_conditions(self) -> dict[str, str]:
+        """Return what tables group this run by.
+
+        Raises:
+            UsageError: a text is not key=value, or tables know no such key.
+        """
+        conditions = key_values("--condition", self.condition)
+        for name in conditions:
+            if name not in CONDITIONS:
+                raise UnknownNameError("condition", name, CONDITIONS)
+        return conditions
 
     def options(self) -> dict[str, str]:
         """Return the policy's options as text, the checkpoint among them."""
         options = key_values("--policy-args", self.policy_args)
         if self.checkpoint is not None:
+            if "checkpoint" in options:
+                raise UsageError("--checkpoint and --policy-args checkpoint=... are the same: give one of them.")
             options["checkpoint"] = str(self.checkpoint)
         return options
 
@@ -85,8 +122,9 @@ class RunConfig:
 
     def worker_count(self) -> int:
         """Return the number of worker processes: one a physical core that this process may use."""
-        allowed = len(psutil.Process().cpu_affinity() or [0])
-        return self.workers or min(allowed, psutil.cpu_count(logical=False) or 1)
+        known = hasattr(os, "sched_getaffinity")  # not on macOS
+        allowed = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+        return self.workers or min(allowed, psutil.cpu_count(logical=False) or allowed)
 
 
 def key_values(flag: str, texts: tuple[str, ...]) -> dict[str, str]:
@@ -114,10 +152,11 @@ def plan(config: RunConfig, suite: Suite) -> list[Episode]:
     trials = config.trials or official
     if trials > official and not suite.extra_states:
         raise UsageError(f"--trials is {trials}, but {suite.name} has {official} initial states a task.")
+    tasks = task_ids(suite, config.tasks)
+    if len(tasks) * trials > MOST:
+        raise UsageError(f"--trials is {trials}, for {len(tasks)} tasks: a run has up to {MOST} episodes. Use --seed.")
     return [
-        Episode(suite.name, task, state, config.seed, suite.protocol.hash)
-        for task in task_ids(suite, config.tasks)
-        for state in range(trials)
+        Episode(suite.name, task, state, config.seed, suite.protocol.hash) for task in tasks for state in range(trials)
     ]
 
 
@@ -150,3 +189,15 @@ def identity(config: RunConfig, replan_every: int, checkpoint_hash: str) -> dict
         "replan_every": replan_every,
         "exact": config.exact,
     }
+
+
+def working_directory() -> Path:
+    """Return where this process stands.
+
+    Raises:
+        UsageError: that folder was deleted.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise UsageError("The working directory no longer exists: cd to one that does, and try again.") from error

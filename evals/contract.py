@@ -36,7 +36,7 @@ class Env(Protocol):
         """Run one control step.
 
         Args:
-            action: `[7]` float64 in the suite's action space.
+            action: `[7]` finite float64 in the suite's action space; the harness has checked it.
             look: whether the returned step carries an observation. It is said before the step because LIBERO samples
                 its cameras inside it.
         """
@@ -71,7 +71,8 @@ class Policy(Protocol):
         replan_every: how many actions of a chunk are run before it is asked again.
 
     A policy that reads weights from a file or folder says so in a further attribute, `checkpoint`: their hash is then
-    part of every record, also where nobody named them on the command line.
+    part of every record, also where nobody named them on the command line. What a user should hear of how it fits the
+    suite stands in a further attribute, `remarks`: texts that are said before the first episode.
     """
 
     name: str

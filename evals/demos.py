@@ -15,19 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from evals.config import RunConfig, task_ids
-from evals.errors import RecordError, RunFolderError, RunIncompleteError, UsageError
+from evals.drawn import View, cameras_of, height_of
+from evals.errors import RunFolderError, RunIncompleteError, UsageError
+from evals.exports import bring_up_to_date
 from evals.policies.replay import Replay
 from evals.progress import ConsoleProgress
 from evals.record import read_run
 from evals.registry import EXPORTERS, load_all, load_suite
 from evals.runner import run
 from evals.setup import Setup, prepare
+from evals.tabular import PlainConsole
 from evals.types import Episode, EpisodeResult, Status, Suite
 
 MANIFEST = "demos.json"
+FORMAT = 1
 WIDENING = ("noise", "slowest", "fastest", "pushed", "steady")
 TRIES = 3  # states tried for each demonstration that is wanted, before a task is given up
 
@@ -98,12 +101,13 @@ def record_command(arguments: list[str]) -> int:
     if config.trials < 1 or config.every < 0:
         raise UsageError(f"--trials {config.trials} --every {config.every}: at least 1 and 0 are expected.")
     exporters = load_all(EXPORTERS)  # before hours of recording, not after
+    suite = load_suite(config.suite)
+    cameras_of(suite, config.cameras)
+    height_of(suite, config.size)
     record(config)
     if config.every:
         render(RenderConfig(config.out, config.every, config.cameras, config.size, None, config.workers))
-    for name, export in exporters.items():
-        if not (config.out / name).exists():
-            export(config.out, config.out / name)
+    bring_up_to_date(config.out, read_manifest(config.out), exporters)
     return 0
 
 
@@ -152,39 +156,52 @@ def record(config: RecordConfig) -> None:
 
 
 def render(config: RenderConfig) -> None:
-    """Play demonstrations again and keep what the cameras see.
+    """Play demonstrations again and keep what the cameras see; those that are drawn already are not drawn again.
 
     Raises:
         RunFolderError: the folder holds no demonstrations.
+        UnknownNameError: the suite has no such camera.
         RecordError: a played episode is not the recorded one.
+        RunIncompleteError: an episode could not be played to its end.
     """
     manifest = read_manifest(config.folder)
     suite = load_suite(manifest["suite"])
-    cameras = config.cameras or tuple(camera.name for camera in suite.protocol.cameras)
-    size = config.size or suite.protocol.cameras[0].height
-    view = f"{size}px-every{config.every}"
-    chosen = _first_of_each_task(manifest["episodes"], config.trials)
+    cameras, size = cameras_of(suite, config.cameras), height_of(suite, config.size)
+    view = View(config.folder / "images" / f"{size}px-every{config.every}", cameras, config.every)
+    chosen = view.lacks(_first_of_each_task(manifest["episodes"], config.trials))
+    if not chosen:
+        return
     sized = _resized(suite, size)
     traces = {(e["task"], e["initial_state"], e["seed"]): config.folder / e["trace"] for e in manifest["episodes"]}
-    policy = Replay(sized, traces, config.folder / "images" / view, cameras, config.every)
+    policy = Replay(sized, traces, view.folder, cameras, config.every)
     episodes = [Episode(sized.name, e["task"], e["initial_state"], e["seed"], sized.protocol.hash) for e in chosen]
-    folder = config.folder / "images" / view / f"run-{'-'.join(cameras)}"
+    folder = view.run_folder(chosen)
     plain = RunConfig(suite.name, "replay", workers=config.workers, out=folder, gates=False)
     _run(Setup(plain, sized, policy, config.every, episodes))
-    _require_equal(read_run(folder).results, manifest["episodes"])
+    played = {episode.id for episode in episodes}
+    view.require_equal([result for result in read_run(folder).results if result.episode_id in played], chosen)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read `demos.json`.
 
     Raises:
-        RunFolderError: there is none.
+        RunFolderError: there is none, or it does not read.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise RunFolderError(f"{folder} holds no demonstrations: it has no {MANIFEST}. Record some: vla-eval record.")
-    manifest: dict[str, Any] = json.loads(path.read_text())
-    return manifest
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        found = manifest["format"]
+        if found == FORMAT and isinstance(manifest["suite"], str) and isinstance(manifest["episodes"], list):
+            return manifest
+    except (ValueError, KeyError, TypeError) as error:
+        found = f"none that reads ({type(error).__name__}: {error})"
+    raise RunFolderError(
+        f"{path} has format {found}, this version reads {FORMAT}. The vla-eval record command that made it writes it "
+        "again; its episodes stay."
+    )
 
 
 def _first_of_each_task(entries: Sequence[Mapping[str, Any]], trials: int | None) -> list[Mapping[str, Any]]:
@@ -198,7 +215,7 @@ def _first_of_each_task(entries: Sequence[Mapping[str, Any]], trials: int | None
 
 
 def _run(setup: Setup) -> None:
-    with ConsoleProgress(Console(stderr=True)) as progress:
+    with ConsoleProgress(PlainConsole(stderr=True)) as progress:
         run(setup, progress)
 
 
@@ -242,7 +259,7 @@ def _write_manifest(config: RecordConfig, suite: Suite, wanted: Mapping[int, int
         )
     space = suite.action_space
     manifest = {
-        "format": 1,
+        "format": FORMAT,
         "suite": suite.name,
         "robot": suite.state_space.source,
         "control_hz": space.control_hz,
@@ -253,7 +270,9 @@ def _write_manifest(config: RecordConfig, suite: Suite, wanted: Mapping[int, int
         "states_hash": sha.hexdigest()[:16],
         "episodes": entries,
     }
-    (config.out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    partial = config.out / f"{MANIFEST}.partial"
+    partial.write_text(json.dumps(manifest, indent=1) + "\n")
+    partial.replace(config.out / MANIFEST)
 
 
 def _resized(suite: Suite, height: int) -> Suite:
@@ -263,13 +282,3 @@ def _resized(suite: Suite, height: int) -> Suite:
         for camera in suite.protocol.cameras
     )
     return replace(suite, protocol=replace(suite.protocol, cameras=cameras))
-
-
-def _require_equal(played: Sequence[EpisodeResult], recorded: Sequence[Mapping[str, Any]]) -> None:
-    known = {(e["task"], e["initial_state"], e["seed"]): e["trajectory_hash"] for e in recorded}
-    unlike = [r for r in played if r.trajectory_hash != known[r.task, r.initial_state, r.seed]]
-    if unlike:
-        raise RecordError(
-            f"{len(unlike)} of {len(played)} episodes did not play as they were recorded, the first of task "
-            f"{unlike[0].task} state {unlike[0].initial_state}: other versions of the simulator draw other images."
-        )

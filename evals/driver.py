@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-import traceback
+import faulthandler
+import textwrap
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from time import monotonic  # by name: a plugin that patches the module must not reach it
 from typing import Protocol
 
 from evals.batching import Batcher
+from evals.caller import Caller, PolicyFailedError
 from evals.contract import PrivilegedPolicy
 from evals.engine.messages import Answer, Ask, Assignment, Built, Event, Lost, Report
 from evals.errors import RunIncompleteError
+from evals.gates.answers import Answers
 from evals.record import Recorder
+from evals.rollout import checked_chunk
 from evals.schedule import Schedule
 from evals.setup import Setup
-from evals.types import Episode, EpisodeResult, Status, Suite
+from evals.types import ActionChunk, Episode, EpisodeResult, Status, Suite
 
 RETRIES = 3
+STDERR = 2  # a descriptor: the stream may be closed by then
 HOPELESS = 3  # episodes in a row without a score after which a run stops: something is wrong with all of them
 POLL_SECONDS = 0.5
+# A policy that hangs in native code with Python's lock held stops this loop too; past its deadline and this, only the
+# interpreter's own watchdog still runs.
+LOCKED_SECONDS = 15.0
 
 
 class Progress(Protocol):
@@ -73,24 +85,43 @@ class Driver:
 
     def __init__(self, setup: Setup, engine: Engine, recorder: Recorder, progress: Progress) -> None:
         self._setup, self._engine, self._recorder, self._progress = setup, engine, recorder, progress
-        self._batcher = Batcher(setup.policy, setup.config.exact)
+        self._caller = setup.caller or Caller(setup.config.policy, setup.config.deadlines.policy_seconds)
+        check = partial(checked_chunk, replan_every=setup.replan_every, suite=setup.suite)
+        self._batcher = Batcher(setup.policy, setup.config.exact, check, self._caller)
         self._told = None if isinstance(setup.policy, PrivilegedPolicy) else setup.policy
+        self._watched = 0.0
         self._running: dict[int, Assignment] = {}
         self._attempts: Counter[str] = Counter()
         self._hopeless = 0
+        self._first, self._odd = Answers(setup.suite.action_space), list[str]()
 
     def drive(self, episodes: list[Episode]) -> None:
         """Run episodes; return when each has a score or has used up its attempts.
 
         Raises:
-            RunIncompleteError: nothing works; what was recorded stays.
+            RunIncompleteError: nothing works, or the policy does not come back; what was recorded stays.
             RecordError: the record cannot be written.
         """
+        try:
+            self._drive(episodes)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _drive(self, episodes: list[Episode]) -> None:
         self._schedule = Schedule(episodes)
         for worker in self._engine.workers:
             self._assign(worker)
         while self._running:
+            self._watch()
             self._handle(self._engine.poll(POLL_SECONDS))
+
+    def _watch(self) -> None:
+        """Once a second, put off the end of this process: traceback of every thread on stderr, exit code 1."""
+        now = monotonic()
+        if now - self._watched > 1.0:
+            self._watched = now
+            limit = self._setup.config.deadlines.policy_seconds + LOCKED_SECONDS
+            faulthandler.dump_traceback_later(limit, exit=True, file=STDERR)
 
     def _handle(self, events: list[tuple[int, Event]]) -> None:
         asking: list[tuple[int, Ask]] = []
@@ -105,13 +136,22 @@ class Driver:
         answers = self._batcher.answer([ask.observation for _, ask in asking])
         for (worker, _), answer in zip(asking, answers, strict=True):
             self._engine.answer(worker, answer)
+            self._look_at(answer)
+
+    def _look_at(self, answer: Answer) -> None:
+        """Say and record what is odd about the policy's first answers; what is invalid is the worker's to refuse."""
+        if isinstance(answer.chunk, ActionChunk):
+            for text in self._first.see(answer.chunk, self._setup.replan_every):
+                self._odd.append(text)
+                self._progress.say(f"warning: policy {self._setup.config.policy}: {text}")
+                self._recorder.amend_session({"remarks": list(self._odd)})
 
     def _assign(self, worker: int) -> None:
         while (episode := self._schedule.next(worker)) is not None:
             self._attempts[episode.id] += 1
             assignment = Assignment(episode, self._attempts[episode.id])
             self._running[worker] = assignment
-            error = self._tell("begin", episode)
+            error = self._tell("begin()", self._told.begin, episode) if self._told else ""
             if not error:
                 self._engine.assign(worker, assignment)
                 return
@@ -120,7 +160,7 @@ class Driver:
     def _over(self, worker: int, event: Report | Lost) -> None:
         """Record an attempt, and put the episode back if the simulator failed it and it may be tried again."""
         assignment = self._running.pop(worker)
-        error = self._tell("end", assignment.episode)
+        error = self._tell("end()", self._told.end, assignment.episode) if self._told else ""
         if error and isinstance(event, Report) and event.status.scored:
             event = Report(Status.POLICY_ERROR, error)
         result = self._result(worker, assignment, event)
@@ -133,19 +173,18 @@ class Driver:
         else:
             self._hopeless += 1
             if self._hopeless >= HOPELESS:
+                error = textwrap.indent(result.error or "", "  ")
                 raise RunIncompleteError(
                     f"{HOPELESS} episodes in a row ended without a score; the run was stopped. The last one said:\n"
-                    f"{result.error}\nWhat was recorded stays in {self._recorder.path}; the same command continues."
+                    f"{error}\nWhat was recorded stays in {self._recorder.path}; the same command continues."
                 )
 
-    def _tell(self, what: str, episode: Episode) -> str:
-        """Call the policy's `begin` or `end`; return the traceback if it raises, else ""."""
-        if self._told is None:
-            return ""
+    def _tell(self, doing: str, function: Callable[[Episode], None], episode: Episode) -> str:
+        """Call the policy's `begin` or `end` with a copy of an episode; return the traceback if it raises, else ""."""
         try:
-            getattr(self._told, what)(episode)
-        except Exception:  # noqa: BLE001 - the border between a policy and the record
-            return traceback.format_exc(limit=-8)
+            self._caller.call(doing, function, replace(episode))
+        except PolicyFailedError as error:
+            return str(error)
         return ""
 
     def _result(self, worker: int, assignment: Assignment, event: Report | Lost) -> EpisodeResult:

@@ -100,3 +100,7 @@ class RecordError(VlaEvalError):
 
 class RunIncompleteError(VlaEvalError):
     """A run ended with episodes that have no score."""
+
+
+class ConventionWarning(UserWarning):
+    """A policy's numbers are unlikely in a suite: another sign, range or unit than it declares."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,15 +11,18 @@ from evals.errors import EnvOutputError
 from evals.types import Camera, Episode, Observation, Step, Suite
 
 
-def check_step(step: object, suite: Suite, episode: Episode, cameras: Sequence[str], looked: bool) -> None:
+def check_step(
+    step: object, suite: Suite, episode: Episode, cameras: Sequence[str] | None, looked: bool, at: int | None = None
+) -> None:
     """Check what an env returned from `reset` or `step`.
 
     Args:
         step: what it returned.
         suite: what it was built for.
         episode: the episode it is in.
-        cameras: names of the cameras it was built with.
+        cameras: names of the cameras it was built with; None allows any of the suite's.
         looked: whether an observation was asked for.
+        at: control steps since the episode began, which the observation has to say; None where the suite is probed.
 
     Raises:
         EnvOutputError: it is not what the contract says.
@@ -29,11 +33,17 @@ def check_step(step: object, suite: Suite, episode: Episode, cameras: Sequence[s
     if type(step.success) is not bool:
         raise EnvOutputError(f"{where}: Step.success is a {type(step.success).__name__}, expected bool: use bool(...).")
     check_vector(f"{where}: Step.physics", step.physics)
+    if not isinstance(step.render_seconds, float | int) or not 0 <= step.render_seconds < math.inf:
+        got = f"{type(step.render_seconds).__name__} {step.render_seconds!r}"
+        raise EnvOutputError(f"{where}: Step.render_seconds is {got}, expected seconds as a float: use float(...).")
     if (step.observation is not None) != looked:
         got = "an" if step.observation is not None else "no"
         raise EnvOutputError(f"{where} returned {got} observation although look was {looked}.")
     if step.observation is not None:
         _check_observation(where, step.observation, suite, episode, cameras)
+        _check_instruction(where, step.observation.instruction, suite.tasks[episode.task].instruction, at is None)
+        if at is not None and step.observation.step != at:
+            raise EnvOutputError(f"{where}: Observation.step is {step.observation.step} after {at} control steps.")
 
 
 def check_vector(what: str, value: object, size: int | None = None) -> None:
@@ -52,21 +62,27 @@ def check_vector(what: str, value: object, size: int | None = None) -> None:
         raise EnvOutputError(f"{what} is {got}, expected a float64 vector.")
     if size is not None and len(value) != size:
         raise EnvOutputError(f"{what} has {len(value)} numbers, expected {size}.")
-    if not np.all(np.isfinite(value)):
+    if not np.isfinite(value).all():
         raise EnvOutputError(f"{what} is not finite at {np.flatnonzero(~np.isfinite(value)).tolist()}.")
 
 
-def _check_observation(where: str, seen: Observation, suite: Suite, episode: Episode, cameras: Sequence[str]) -> None:
+def _check_observation(
+    where: str, seen: Observation, suite: Suite, episode: Episode, cameras: Sequence[str] | None
+) -> None:
     if seen.episode != episode:
         raise EnvOutputError(f"{where}: Observation.episode is {seen.episode}, expected {episode}.")
-    if seen.instruction != suite.tasks[episode.task].instruction:
-        raise EnvOutputError(f"{where}: Observation.instruction is {seen.instruction!r}, not the task's.")
     check_vector(f"{where}: Observation.state", seen.state, len(suite.state_space.names))
-    if set(seen.images) != set(cameras):
+    if cameras is not None and set(seen.images) != set(cameras):
         raise EnvOutputError(f"{where}: images of {sorted(seen.images)}, built with cameras {sorted(cameras)}.")
     for camera in suite.protocol.cameras:
         if camera.name in seen.images:
             _check_image(where, seen.images[camera.name], camera)
+
+
+def _check_instruction(where: str, instruction: object, declared: str, probing: bool) -> None:
+    """Check an instruction: that of the task where a suite is probed, any text in a run that says it otherwise."""
+    if not isinstance(instruction, str) or (probing and instruction != declared):
+        raise EnvOutputError(f"{where}: Observation.instruction is {instruction!r}, not the task's.")
 
 
 def _check_image(where: str, image: object, camera: Camera) -> None:

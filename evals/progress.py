@@ -6,18 +6,22 @@ import time
 from collections import Counter
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from evals.plain import one_line
+from evals.tabular import PlainConsole
 from evals.types import Episode, EpisodeResult, Status, Suite
+
+_NARROW = 48  # columns below which a table of tasks would lose its numbers
 
 
 class ConsoleProgress:
     """Counts per task, running rate, episodes a second and time left; use it as a context manager."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: PlainConsole) -> None:
         self._console = console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._planned: Counter[int] = Counter()
@@ -50,7 +54,7 @@ class ConsoleProgress:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def finished(self, result: EpisodeResult) -> None:
         """Take in one result."""
@@ -60,8 +64,9 @@ class ConsoleProgress:
             self._show()
         else:
             self.say(self._line(result))
-        if result.error:
-            self.say(f"  attempt {result.attempt}: {result.error.strip().splitlines()[-1]}")
+        *_, last = ("", *(result.error or "").strip().splitlines())
+        if last:
+            self.say(f"  attempt {result.attempt}: {last}")
 
     def _count(self, result: EpisodeResult) -> None:
         self._scored[result.task] += result.status.scored
@@ -89,10 +94,14 @@ class ConsoleProgress:
     def _show(self) -> None:
         if not self._live:
             return
+        if self._console.width < _NARROW:
+            self._live.update(Text(self._rate()), refresh=True)
+            return
         table = Table(box=None, pad_edge=False)
         for name in ("task", "", "done", "succeeded", "errors"):
-            table.add_column(name, justify="left" if name == "" else "right")
+            numbers = name != ""
+            table.add_column(name, justify="right" if numbers else "left", no_wrap=numbers)
         for task, planned in self._planned.items():
             counts = (f"{self._scored[task]}/{planned}", str(self._successes[task]), str(self._errors[task] or ""))
-            table.add_row(str(task), self._suite.tasks[task].name, *counts)
+            table.add_row(str(task), one_line(self._suite.tasks[task].name), *counts)
         self._live.update(Group(table, Text(self._rate())), refresh=True)

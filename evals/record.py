@@ -8,49 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from evals.errors import RecordError, RunFolderError
+from evals.header import CONDITIONS, EPISODES, FORMAT, HEADER, Header, changes, read_header, write_header
+from evals.lock import hold
+from evals.plain_files import is_plain, read_whole
+from evals.provenance import changes_between, packages, revision
+from evals.record_lines import conflicts, read_lines, split_lines
 from evals.rollout import Trace
-from evals.types import EpisodeResult, Suite
+from evals.run_folder import LOCK, refuse_foreign, write_back
+from evals.types import EpisodeResult
 
-FORMAT = 1
-HEADER, EPISODES, LOCK = "run.json", "episodes.jsonl", ".lock"
-
-
-@dataclass(frozen=True)
-class Header:
-    """The content of `run.json`.
-
-    Attributes:
-        config: what decides an episode's outcome besides its identity; a resumed run must have the same.
-        protocol: the suite's protocol as data, and `protocol_hash` its hash.
-        suite: name and tasks, so that a record reads without the plugin.
-        conditions: what tables group by (size, init, pretrain_target, motion, method); free text.
-        sessions: one entry a start of the run: provenance, command, plan.
-    """
-
-    config: Mapping[str, Any]
-    protocol: Mapping[str, Any]
-    protocol_hash: str
-    suite: Mapping[str, Any]
-    conditions: Mapping[str, str] = field(default_factory=dict)
-    sessions: Sequence[Mapping[str, Any]] = ()
-
-    @classmethod
-    def of(cls, suite: Suite, config: Mapping[str, Any], conditions: Mapping[str, str]) -> Header:
-        """Build the header of a new run."""
-        described = {"name": suite.name, "tasks": [asdict(task) for task in suite.tasks]}
-        return cls(config, asdict(suite.protocol), suite.protocol.hash, described, dict(conditions))
+__all__ = [
+    "CONDITIONS", "EPISODES", "FORMAT", "HEADER", "Header", "Recorder", "Run", "packages", "read_header", "read_run",
+    "revision", "save_trace",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,36 +42,41 @@ class Run:
     Attributes:
         results: one result an episode: the scored one where there is one, otherwise the last error.
         torn: whether the last line was cut off by a crash (it is not in `results`).
+        remarks: what a reader of its numbers should know: episodes with two scores, starts by other versions.
     """
 
     path: Path
     header: Header
     results: tuple[EpisodeResult, ...]
     torn: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 def read_run(path: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        RunFolderError: the folder is not a run, is of a newer format, or a line in it does not read.
+        RunFolderError: the folder is not a run, is of a newer format, or a line in it does not read or is of another
+            run.
     """
     header = read_header(path)
-    lines, torn = _read_lines(path / EPISODES)
+    lines, torn = read_lines(path, header)
     best: dict[str, EpisodeResult] = {}
-    for number, line in enumerate(lines, start=1):
-        result = _parse_line(path / EPISODES, number, line)
+    for result in lines:
         known = best.get(result.episode_id)
         if known is None or not known.status.scored:
             best[result.episode_id] = result
-    return Run(path, header, tuple(best.values()), torn)
+    remarks = (*conflicts(lines), *changes_between(header.sessions))
+    return Run(path, header, tuple(best.values()), torn, remarks)
 
 
 class Recorder:
     """Appends results to a run folder, which it holds alone while it is open.
 
     Attributes:
+        path: the folder, absolute: a policy may change the working directory.
         done: episode id -> result, of what the folder already holds.
+        remarks: those of `Run`, when it was opened.
         repaired: whether a torn last line was cut off.
     """
 
@@ -100,19 +87,23 @@ class Recorder:
             RunFolderError: the folder holds something else, another configuration, or is open elsewhere.
             RecordError: it cannot be written.
         """
-        self.path = path
+        self.path = path.absolute()
+        self._trusted = True  # False once the record is known to be damaged: it is not looked at again
         try:
             with contextlib.ExitStack() as stack:  # a folder that is refused is let go of
-                path.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(_lock(path))
+                self.path.mkdir(parents=True, exist_ok=True)
+                refuse_foreign(self.path)
+                stack.enter_context(hold(self.path / LOCK))
+                self._file = stack.enter_context(hold(self.path / EPISODES))
                 self._header = self._join(header)
-                self.repaired = _repair(path / EPISODES)
-                self.done = {result.episode_id: result for result in read_run(path).results}
-                self._file: IO[bytes] = stack.enter_context((path / EPISODES).open("ab", buffering=0))
+                run = read_run(self.path)
+                self.repaired = self._repair()
                 self._open = stack.pop_all()
         except OSError as error:
             message = f"Cannot write the run folder {path}: {error.strerror}. Choose another with --out."
             raise RecordError(message) from error
+        self.done = {result.episode_id: result for result in run.results}
+        self.remarks = run.remarks
 
     def __enter__(self) -> Recorder:
         return self
@@ -120,14 +111,31 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._open.close()
+        try:
+            if self._trusted:
+                self._require_intact()
+        finally:
+            self._open.close()
+
+    @property
+    def header(self) -> Header:
+        """What `run.json` holds."""
+        return self._header
 
     def start_session(self, session: Mapping[str, Any]) -> None:
-        """Add one start of the run to `run.json`."""
+        """Add one start of the run to `run.json`.
+
+        Raises:
+            RecordError: it cannot be written; what was recorded stays.
+        """
         self._rewrite([*self._header.sessions, dict(session)])
 
     def amend_session(self, facts: Mapping[str, Any]) -> None:
-        """Add facts to the session that is running (a renderer known only once a worker has built its env)."""
+        """Add facts to the session that is running (a renderer known only once a worker has built its env).
+
+        Raises:
+            RecordError: they cannot be written; what was recorded stays.
+        """
         *earlier, current = self._header.sessions
         if any(current.get(key) != value for key, value in facts.items()):
             self._rewrite([*earlier, {**current, **facts}])
@@ -136,45 +144,122 @@ class Recorder:
         """Write one line and flush it to the disk.
 
         Raises:
-            RecordError: the disk is full or the folder is gone; what was recorded before stays.
+            RecordError: the disk is full, or something else has changed the record; what was recorded stays.
         """
         line = json.dumps(result.to_json(), separators=(",", ":")).encode() + b"\n"
+        self._require_intact(line)
         try:
             if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the torn line is cut off at the next start
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise RecordError(
-                f"Cannot append to {self.path / EPISODES}: {error.strerror}. What was recorded stays; free some space "
-                "and run the same command again to continue."
-            ) from error
+            self._trusted = False
+            with contextlib.suppress(OSError):  # otherwise the torn line is cut off at the next start
+                os.ftruncate(self._file.fileno(), len(self._content))
+            raise self._unwritten(f"append to {self.path / EPISODES}", error) from error
+        self._content += line
         self.done[result.episode_id] = result
 
+    def results(self) -> tuple[EpisodeResult, ...]:
+        """Return what the folder holds, read back from the disk: the numbers of a run come from its record.
+
+        Raises:
+            RecordError: it is not what was recorded; what was recorded is written back.
+        """
+        self._require_intact()
+        try:
+            run = read_run(self.path)
+            if read_whole(self.path / EPISODES) != self._content:
+                raise RunFolderError(f"{self.path / EPISODES} was changed.")
+        except RunFolderError as error:
+            raise self._restored() from error
+        return run.results
+
     def _join(self, header: Header) -> Header:
-        if not (self.path / HEADER).exists():
-            foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name != LOCK)
-            if foreign:
-                raise RunFolderError(
-                    f"{self.path} is no run folder and is not empty (it holds {foreign[0]!r}). Choose another: --out."
-                )
-            _write_header(self.path, header)
+        if not is_plain(self.path / HEADER):
+            write_header(self.path, header)
             return header
         old = read_header(self.path)
-        changes = _changes(old, header)
-        if changes:
-            lines = "\n".join(f"  - {line}" for line in changes)
+        differing = changes(old, header)
+        if differing:
+            lines = "\n".join(f"  - {line}" for line in differing)
             raise RunFolderError(
                 f"{self.path} holds a run with another configuration:\n{lines}\n"
                 "Choose another folder with --out, or run the recorded configuration to continue it."
             )
         return old
 
+    def _repair(self) -> bool:
+        """Cut off a last line that is not whole: its writer was killed inside it, and its episode will run again."""
+        content = read_whole(self.path / EPISODES)
+        _, torn = split_lines(content)
+        if torn:
+            content = content[: -len(torn)]
+            os.ftruncate(self._file.fileno(), len(content))
+        elif content and not content.endswith(b"\n"):
+            content += b"\n"
+            self._file.write(b"\n")
+        self._content = bytearray(content)
+        return bool(torn)
+
     def _rewrite(self, sessions: list[Mapping[str, Any]]) -> None:
-        header = self._header
-        self._header = Header(
-            header.config, header.protocol, header.protocol_hash, header.suite, header.conditions, sessions
+        header = replace(self._header, sessions=sessions)
+        try:
+            write_header(self.path, header)
+        except OSError as error:
+            raise self._unwritten(f"write {self.path / HEADER}", error) from error
+        self._header = header
+
+    def _unwritten(self, what: str, error: OSError) -> RecordError:
+        return RecordError(
+            f"Cannot {what}: {error.strerror}. What was recorded stays; free some space and run the "
+            "same command again to continue."
         )
-        _write_header(self.path, self._header)
+
+    def _require_intact(self, line: bytes = b"") -> None:
+        """Check that the record is still the file that this run writes.
+
+        Args:
+            line: what is about to be appended, so that it is written back with the rest.
+
+        Raises:
+            RecordError: it was removed, replaced or changed; what was recorded is written back.
+        """
+        file = self.path / EPISODES
+        with contextlib.suppress(OSError, RunFolderError):
+            there, held = file.stat(), os.fstat(self._file.fileno())
+            if (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
+                self._hold_again(file)
+                there = file.stat()
+            if there.st_size == len(self._content) and is_plain(self.path / HEADER):
+                return
+        self._content += line
+        raise self._restored()
+
+    def _hold_again(self, file: Path) -> None:
+        """Go on with a file that took the place of ours and holds the same; some file systems number files anew."""
+        if read_whole(file) == self._content:
+            fresh = self._open.enter_context(hold(file))
+            self._file.close()
+            self._file = fresh
+        else:
+            raise RunFolderError(f"{file} is another file.")
+
+    def _restored(self) -> RecordError:
+        """Write everything that was recorded back from memory, over nothing that is not ours; return what to say."""
+        self._trusted = False
+        file = self.path / EPISODES
+        said = f"{self.path} was removed or changed by something else while this run was writing it."
+        try:
+            kept = write_back(self.path, self._content, self._header)
+        except OSError:
+            kept = write_back(Path(tempfile.mkdtemp(prefix="vla-eval-")), self._content, self._header)
+        if kept == file:
+            return RecordError(f"{said} All that was recorded is written back; the same command continues.")
+        return RecordError(
+            f"{said} All that was recorded is in {kept}. To continue, put that file in the place of {file}, then give "
+            "the same command."
+        )
 
 
 def save_trace(path: Path, trace: Trace) -> None:
@@ -191,80 +276,3 @@ def save_trace(path: Path, trace: Trace) -> None:
         physics=np.asarray(trace.physics),
     )
     partial.replace(path)
-
-
-def _lock(path: Path) -> IO[bytes]:
-    file = (path / LOCK).open("wb")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise RunFolderError(f"{path} is being written by another process. Wait for it, or choose --out.") from error
-    return file
-
-
-def read_header(path: Path) -> Header:
-    """Read `run.json` alone.
-
-    Raises:
-        RunFolderError: the folder is not a run, or of a newer format.
-    """
-    file = path / HEADER
-    if not file.is_file():
-        raise RunFolderError(f"{path} is no run folder: it has no {HEADER}.")
-    try:
-        data = json.loads(file.read_text())
-        version = data.pop("format")
-        if version > FORMAT:
-            raise RunFolderError(
-                f"{file} has format {version}; this version reads up to {FORMAT}. Upgrade motion-vla to read it."
-            )
-        return Header(**data)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunFolderError(f"{file} does not read as a run header: {error}.") from error
-
-
-def _write_header(path: Path, header: Header) -> None:
-    partial = path / (HEADER + ".partial")
-    partial.write_text(json.dumps({"format": FORMAT, **asdict(header)}, indent=1) + "\n")
-    partial.replace(path / HEADER)
-
-
-def _changes(old: Header, new: Header) -> list[str]:
-    lines = []
-    for kind, a, b in (("", old.config, new.config), ("condition ", old.conditions, new.conditions)):
-        for name in sorted({*a, *b}):
-            if a.get(name) != b.get(name):
-                lines.append(f"{kind}{name}: recorded {a.get(name)!r}, asked for {b.get(name)!r}")
-    fresh = json.loads(json.dumps(new.protocol))
-    for name in sorted({*old.protocol, *fresh}):
-        if old.protocol.get(name) != fresh.get(name):
-            lines.append(f"protocol {name}: recorded {old.protocol.get(name)!r}, asked for {fresh.get(name)!r}")
-    return lines
-
-
-def _read_lines(file: Path) -> tuple[list[bytes], bool]:
-    if not file.exists():
-        return [], False
-    *lines, rest = file.read_bytes().split(b"\n")
-    return lines, bool(rest)
-
-
-def _parse_line(file: Path, number: int, line: bytes) -> EpisodeResult:
-    try:
-        return EpisodeResult.from_json(json.loads(line))
-    except (ValueError, TypeError) as error:
-        raise RunFolderError(f"{file}, line {number}, does not read as an episode: {error}.") from error
-
-
-def _repair(file: Path) -> bool:
-    """Cut off a last line without its newline: the writer was killed inside it, and its episode will run again."""
-    if not file.exists():
-        return False
-    content = file.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole == len(content):
-        return False
-    with file.open("r+b") as stream:
-        stream.truncate(whole)
-    return True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import traceback
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.contract import Env, Policy
-from evals.errors import ContractError, UnknownNameError, UsageError
+from evals.errors import ContractError, UnknownNameError, UsageError, VlaEvalError
 from evals.types import Suite, Task
 
 SUITES = "vla_eval.suites"
@@ -33,16 +34,33 @@ def names(group: str) -> list[str]:
 
 
 def load_suite(name: str) -> Suite:
-    """Return the suite of that name, as data; its simulator is not imported.
+    """Return the suite of that name or alias, as data; its simulator is not imported.
 
     Raises:
         UnknownNameError: no installed package offers it.
         ContractError: the plugin does not load, or returns something that is not a `Suite`.
     """
-    suite = _load("suite", SUITES, name)()
+    if name not in _points(SUITES):
+        aliased = {alias: suite for suite in load_suites()[0].values() for alias in suite.aliases}
+        if name not in aliased:
+            raise UnknownNameError("suite", name, [*_points(SUITES), *aliased])
+        return aliased[name]
+    suite = _call("suite", name, _load("suite", SUITES, name))
     if not isinstance(suite, Suite):
         raise ContractError(f"Suite plugin {name!r} returned {type(suite).__name__}, expected evals.types.Suite.")
     return suite
+
+
+def load_suites() -> tuple[dict[str, Suite], dict[str, str]]:
+    """Return name -> suite for those that load, and name -> why not for the others."""
+    suites: dict[str, Suite] = {}
+    broken: dict[str, str] = {}
+    for name in names(SUITES):
+        try:
+            suites[name] = load_suite(name)
+        except VlaEvalError as error:
+            broken[name] = str(error)
+    return suites, broken
 
 
 def load_policy(name: str, suite: Suite, options: Mapping[str, str]) -> Policy:
@@ -56,10 +74,11 @@ def load_policy(name: str, suite: Suite, options: Mapping[str, str]) -> Policy:
     Raises:
         UnknownNameError: no such policy, or it takes no option of that name.
         UsageError: an option's text does not parse, or a required one is missing.
-        ContractError: the plugin does not load, or returns something that is not a `Policy`.
+        ContractError: the plugin does not load, fails, or returns something that is not a `Policy`.
     """
     factory = _load("policy", POLICIES, name)
-    policy = factory(suite, **_parse_options(name, factory, options))
+    parsed = _parse_options(name, factory, options)
+    policy = _call("policy", name, lambda: factory(suite, **parsed))
     if not isinstance(policy, Policy):
         raise ContractError(
             f"Policy plugin {name!r} returned {type(policy).__name__}, which does not keep evals.Policy."
@@ -112,13 +131,34 @@ def _load(kind: str, group: str, name: str) -> Any:  # noqa: ANN401 - a plugin's
         raise UnknownNameError(kind, name, points)
     try:
         return points[name].load()
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:  # the border to a plugin's module
         extra = EXTRAS.get(points[name].value.split(".")[0])
         if extra and isinstance(error, ModuleNotFoundError):
             raise UsageError(
                 f"{kind.capitalize()} {name!r} needs the package {error.name!r}: pip install 'motion-vla[{extra}]'."
             ) from error
-        raise ContractError(f"{kind.capitalize()} {name!r} ({points[name].value}) does not load: {error}.") from error
+        what = f"{kind.capitalize()} {name!r} ({points[name].value}) does not load"
+        raise ContractError(f"{what}: {_told(error)}") from error
+
+
+def _call(kind: str, name: str, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - a plugin's answer
+    """Return what a plugin's function returns; what it raises on purpose in our or its own tree passes."""
+    try:
+        return function()
+    except VlaEvalError:
+        raise
+    except (Exception, SystemExit) as error:  # the border to a plugin's function
+        raise ContractError(f"{kind.capitalize()} plugin {name!r} failed: {_told(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    """Return an error as class, text and place, without the words that introduce a crash of ours."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - a plugin's own __str__
+        text = type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})." if frames else f"{text}."
 
 
 def _parse_options(policy: str, factory: Callable[..., Policy], options: Mapping[str, str]) -> dict[str, Any]:
@@ -138,6 +178,8 @@ def _parse_options(policy: str, factory: Callable[..., Policy], options: Mapping
 
 def _parse(what: str, text: str, hint: Any) -> Any:  # noqa: ANN401 - follows the annotation
     if isinstance(hint, types.UnionType):
+        if text.lower() == "none" and type(None) in typing.get_args(hint):
+            return None
         hint = next(member for member in typing.get_args(hint) if member is not type(None))
     if typing.get_origin(hint) is typing.Literal:
         if text not in typing.get_args(hint):
@@ -151,7 +193,9 @@ def _parse(what: str, text: str, hint: Any) -> Any:  # noqa: ANN401 - follows th
         if not Path(text).exists():
             raise UsageError(f"{what}: no file or folder {text!r} exists.")
         return Path(text)
+    if hint not in (str, int, float):
+        raise ContractError(f"{what} is declared as {hint}, which no text can give: use str and parse it there.")
     try:
         return hint(text)
     except ValueError as error:
-        raise UsageError(f"{what} is {text!r}, which is not a {hint.__name__}.") from error
+        raise UsageError(f"{what} is {text[:80]!r}, which is not a {hint.__name__}.") from error

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter  # by name: a plugin that patches the module must not reach it
 
 import numpy as np
 
 from evals.contract import Env
-from evals.errors import EnvOutputError, PolicyOutputError
+from evals.errors import PolicyOutputError
+from evals.outputs import check_step, check_vector
 from evals.types import ActionChunk, Episode, FloatArray, Image, Observation, Seconds, Step, Suite, digest
 
 Ask = Callable[[Observation], ActionChunk]
@@ -23,10 +25,12 @@ class Conduct:
     Attributes:
         replan_every: actions of a chunk that are run before the policy is asked again.
         film: camera whose image is kept at every step, or "".
+        cameras: cameras that the env was built with; None takes whatever it returns.
     """
 
     replan_every: int = 1
     film: str = ""
+    cameras: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -57,6 +61,7 @@ class Rollout:
     seconds: Seconds
     trajectory_hash: str
     scene_hash: str
+    partial: Mapping[str, bool]
     trace: Trace
 
 
@@ -81,35 +86,35 @@ def rollout(
     clock = _Clock()
     with clock.reset:
         step = env.reset(episode, look=True)
+    border = partial(check_step, suite=suite, episode=episode, cameras=conduct.cameras)
+    border(step, looked=True, at=0)
     clock.drawn(step)
     _keep(trace, step, conduct)
-    at_reset, scene_hash = step.success, digest(env.scene().tolist())
+    at_reset, scene_hash = step.success, _scene_hash(env, suite)
     limit = suite.tasks[episode.task].max_steps
-    ends_at_success = suite.protocol.success == "first"
-    pending: list[FloatArray] = []
-    said = ""
+    beat("step")
+    pending, said = list[FloatArray](), ""
     while len(trace.actions) < limit:
         if not pending:
-            seen = _look(step, episode)
+            seen = _plain(step.observation, suite, episode, at=len(trace.actions))
             trace.asked.append(len(trace.actions))
             trace.states.append(seen.state)
             with clock.policy:
-                chunk = ask(seen)
-            actions = checked_actions(chunk, conduct.replan_every, suite)
-            pending, said = list(actions), chunk.motion or ""
+                chunk = checked_chunk(ask(seen), conduct.replan_every, suite)
+            pending, said = list(chunk.actions), chunk.motion or ""
         action = pending.pop(0)
         beat("step")
-        last = len(trace.actions) + 1 == limit
+        at = len(trace.actions) + 1
+        look = bool(conduct.film) or (not pending and at < limit)
         with clock.physics:
-            step = env.step(action, look=bool(conduct.film) or (not pending and not last))
+            step = env.step(action.copy(), look)
+        border(step, looked=look, at=at)
         clock.drawn(step)
-        trace.actions.append(action)
-        trace.said.append(said)
-        trace.success.append(step.success)
+        _add(trace, action, said, step)
         _keep(trace, step, conduct)
-        if step.success and ends_at_success:
+        if step.success and suite.protocol.success == "first":
             break
-    return _finish(trace, clock, at_reset, scene_hash)
+    return _finish(trace, clock, at_reset, scene_hash, step)
 
 
 class _Stopwatch:
@@ -119,10 +124,10 @@ class _Stopwatch:
         self.seconds = 0.0
 
     def __enter__(self) -> None:
-        self._start = time.perf_counter()
+        self._start = perf_counter()
 
     def __exit__(self, *exception: object) -> None:
-        self.seconds += time.perf_counter() - self._start
+        self.seconds += perf_counter() - self._start
 
 
 class _Clock:
@@ -140,25 +145,44 @@ class _Clock:
         return Seconds(stepping, self.render, self.policy.seconds, self.reset.seconds)
 
 
-def _look(step: Step, episode: Episode) -> Observation:
-    if step.observation is None:
-        raise EnvOutputError(f"The env of suite {episode.suite!r} returned no observation although look was True.")
-    return step.observation
+def _plain(seen: Observation | None, suite: Suite, episode: Episode, at: int) -> Observation:
+    """Return an observation that was checked as plain data, whatever classes the env built it from."""
+    assert seen is not None  # its border was told that it was looked
+    images = {name: np.asarray(image) for name, image in seen.images.items()}
+    return Observation(episode, at, suite.tasks[episode.task].instruction, images, np.array(seen.state))
+
+
+def _scene_hash(env: Env, suite: Suite) -> str:
+    scene = env.scene()
+    check_vector(f"The env of suite {suite.name!r}: scene()", scene)
+    return digest(scene.tolist())
+
+
+def _add(trace: Trace, action: FloatArray, said: str, step: Step) -> None:
+    trace.actions.append(action)
+    trace.said.append(said)
+    trace.success.append(step.success)
 
 
 def _keep(trace: Trace, step: Step, conduct: Conduct) -> None:
-    if not np.all(np.isfinite(step.physics)):
-        raise EnvOutputError(f"The simulator's state is not finite after step {len(trace.actions)}.")
-    trace.physics.append(step.physics)
+    """Keep copies: an env that writes into arrays that it has returned must not change what is hashed."""
+    trace.physics.append(np.array(step.physics))
     if conduct.film and step.observation is not None:
-        trace.frames.append(step.observation.images[conduct.film])
+        trace.frames.append(np.array(step.observation.images[conduct.film]))
 
 
-def checked_actions(chunk: object, replan_every: int, suite: Suite) -> FloatArray:
-    """Return the actions of a chunk that will be run, `[replan_every, 7]`, or raise what is wrong with it."""
+def checked_chunk(chunk: object, replan_every: int, suite: Suite) -> ActionChunk:
+    """Return a chunk as plain data of its own, with the actions that will be run, `[replan_every, 7]`.
+
+    Raises:
+        PolicyOutputError: what is wrong with it.
+    """
     if not isinstance(chunk, ActionChunk):
         raise PolicyOutputError(f"The policy returned {type(chunk).__name__}, expected evals.types.ActionChunk.")
-    actions, dim = chunk.actions, suite.action_space.dim
+    actions, motion, dim = chunk.actions, chunk.motion, suite.action_space.dim
+    if isinstance(actions, np.ndarray) and type(actions) is not np.ndarray:
+        got = type(actions).__name__
+        raise PolicyOutputError(f"ActionChunk.actions is a {got}, expected a plain array: use np.array({got}).")
     if not isinstance(actions, np.ndarray) or actions.dtype != np.float64:
         got = getattr(actions, "dtype", type(actions).__name__)
         raise PolicyOutputError(f"ActionChunk.actions has dtype {got}, expected a float64 array: use .astype(float).")
@@ -169,13 +193,20 @@ def checked_actions(chunk: object, replan_every: int, suite: Suite) -> FloatArra
             f"The policy returned a chunk of {len(actions)} actions, but replan_every is {replan_every}: "
             "lower --replan-every or return longer chunks."
         )
-    if not np.all(np.isfinite(actions)):
+    if not np.isfinite(actions).all():
         row, column = np.argwhere(~np.isfinite(actions))[0]
         raise PolicyOutputError(f"ActionChunk.actions[{row}, {column}] is {actions[row, column]}; it must be finite.")
-    return actions[:replan_every]
+    if motion is not None and not isinstance(motion, str):
+        raise PolicyOutputError(f"ActionChunk.motion is {type(motion).__name__}, expected text or None.")
+    return ActionChunk(actions[:replan_every].copy(), None if motion is None else str.__str__(motion))
 
 
-def _finish(trace: Trace, clock: _Clock, at_reset: bool, scene_hash: str) -> Rollout:
+def checked_actions(chunk: object, replan_every: int, suite: Suite) -> FloatArray:
+    """Return the actions of a chunk that will be run, `[replan_every, 7]`, or raise what is wrong with it."""
+    return checked_chunk(chunk, replan_every, suite).actions
+
+
+def _finish(trace: Trace, clock: _Clock, at_reset: bool, scene_hash: str, last: Step) -> Rollout:
     sha = hashlib.sha256(trace.physics[0].tobytes())
     for action, physics in zip(trace.actions, trace.physics[1:], strict=True):
         sha.update(action.tobytes())
@@ -190,5 +221,6 @@ def _finish(trace: Trace, clock: _Clock, at_reset: bool, scene_hash: str) -> Rol
         seconds=clock.split(),
         trajectory_hash=sha.hexdigest()[:16],
         scene_hash=scene_hash,
+        partial={name: bool(holds) for name, holds in last.partial.items()},
         trace=trace,
     )

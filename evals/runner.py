@@ -6,22 +6,23 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from evals.config import identity, key_values
+from evals.config import identity
 from evals.driver import Driver, Progress
 from evals.engine.isolated import in_fresh_process
 from evals.engine.messages import Deadlines, WorkerSpec
 from evals.engine.pool import WorkerPool
 from evals.errors import UsageError
 from evals.gates import before_run, require
-from evals.provenance import hash_path, provenance
+from evals.provenance import changes_between, provenance, require_same_simulator
 from evals.record import Header, Recorder, read_run
 from evals.registry import STOPPING, load_all, load_object
 from evals.setup import Setup
 from evals.summary import Summary, summarise
 from evals.types import Episode, EpisodeResult
 
-Stop = Callable[[Sequence[EpisodeResult], Progress], bool]
+Stop = Callable[[Sequence[EpisodeResult], Progress], str]
 
 
 def run(setup: Setup, progress: Progress) -> Summary:
@@ -38,25 +39,37 @@ def run(setup: Setup, progress: Progress) -> Summary:
         RunIncompleteError: nothing works; what was recorded stays.
     """
     config, suite = setup.config, setup.suite
-    weights = config.checkpoint or getattr(setup.policy, "checkpoint", None)
-    checkpoint = hash_path(weights) if weights else ""
-    conditions = key_values("--condition", config.condition)
-    header = Header.of(suite, identity(config, setup.replan_every, checkpoint), conditions)
+    identified = identity(config, setup.replan_every, setup.checkpoint_hash())
+    header = Header.of(suite, identified, config.named_conditions())
     stop = _stopping_rule(setup)
-    with Recorder(config.folder(), header) as recorder:
+    with Recorder(setup.folder, header) as recorder:
         if recorder.repaired:
             progress.say("The record's last line was cut off by a crash; it was removed and its episode runs again.")
+        for remark in recorder.remarks:
+            progress.say(remark)
         planned = {episode.id for episode in setup.episodes}
         done = [r for r in recorder.done.values() if r.episode_id in planned and r.status.scored]
         progress.start(suite, setup.episodes, done)
         if len(done) < len(planned):
+            origin = _origin(setup, recorder, progress)
+            for remark in getattr(setup.policy, "remarks", ()):
+                progress.say(f"warning: policy {config.policy}: {remark}")
             found = _pass_gates(setup, progress) if config.gates else "skipped"
             plain = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
-            recorder.start_session({**provenance(), "gates": found, "config": plain, "planned": len(planned)})
+            recorder.start_session({**origin, "gates": found, "config": plain, "planned": len(planned)})
         ran = _drive(setup, recorder, progress, stop)
         wanted = {episode.id for episode in ran}
-        results = [result for result in recorder.done.values() if result.episode_id in wanted]
+        results = [result for result in recorder.results() if result.episode_id in wanted]
     return summarise(suite.name, suite.tasks, results, Counter(episode.task for episode in ran))
+
+
+def _origin(setup: Setup, recorder: Recorder, progress: Progress) -> dict[str, Any]:
+    """Return where this start's episodes come from, and say what is not as it was at the last start."""
+    origin, earlier = provenance(), recorder.header.sessions
+    require_same_simulator(earlier, origin, setup.suite.protocol.simulator, setup.config.other_versions)
+    for change in changes_between([*earlier, origin])[len(changes_between(earlier)) :]:
+        progress.say(change)
+    return origin
 
 
 def _drive(setup: Setup, recorder: Recorder, progress: Progress, stop: Stop | None) -> list[Episode]:
@@ -74,12 +87,24 @@ def _drive(setup: Setup, recorder: Recorder, progress: Progress, stop: Stop | No
                 driver = Driver(setup, engine, recorder, progress)
             if remaining:
                 driver.drive(remaining)
-            if stop is not None and stop(list(recorder.done.values()), progress):
+            reason = stop(list(recorder.done.values()), progress) if stop is not None else ""
+            if reason:
+                _record_decision(setup, recorder, reason, len(ran))
                 break
     finally:
         if engine is not None:
             engine.close()
+        if setup.caller is not None:
+            setup.caller.close()
     return ran
+
+
+def _record_decision(setup: Setup, recorder: Recorder, reason: str, episodes: int) -> None:
+    """Write into the record that a run is complete with fewer episodes than were planned, and why."""
+    scored = {result.episode_id for result in recorder.done.values() if result.status.scored}
+    if any(episode.id not in scored for episode in setup.episodes):
+        against = str(setup.config.until_decided)
+        recorder.amend_session({"decided": {"text": reason, "against": against, "episodes": episodes}})
 
 
 def _start_engine(setup: Setup, episodes: int) -> WorkerPool:
@@ -100,18 +125,19 @@ def _stopping_rule(setup: Setup) -> Stop | None:
     config = setup.config
     if config.until_decided is None:
         return None
-    other = read_run(config.until_decided)
+    other = read_run(setup.started_in / config.until_decided)
     if other.header.protocol_hash != setup.suite.protocol.hash:
         raise UsageError(
             f"--until-decided: {config.until_decided} was run under another protocol; they do not compare."
         )
     [decide] = load_all(STOPPING).values()
+    difference = 0.1 if config.minimum_difference is None else config.minimum_difference
 
-    def decided(results: Sequence[EpisodeResult], progress: Progress) -> bool:
-        decision = decide(results, other.results, config.minimum_difference)
+    def decided(results: Sequence[EpisodeResult], progress: Progress) -> str:
+        decision = decide(results, other.results, difference)
         if decision.decided:
             progress.say(decision.text)
-        return bool(decision.decided)
+        return str(decision.text) if decision.decided else ""
 
     return decided
 
@@ -121,6 +147,12 @@ def _pass_gates(setup: Setup, progress: Progress) -> list[str]:
     config, suite, task = setup.config, setup.suite, setup.episodes[0].task
     progress.say(f"Probing the conventions of {suite.name} task {task} (skip with --no-gates)")
     limit = config.deadlines.build + config.deadlines.reset + config.deadlines.step
-    findings = in_fresh_process(before_run, suite.name, task, setup.cameras, seconds=limit)
+    findings = in_fresh_process(
+        before_run,
+        *(suite.name, task, setup.cameras),
+        seconds=limit,
+        what=f"Probing suite {suite.name!r}",
+        surroundings=setup.surroundings,
+    )
     require(findings)
     return [str(finding) for finding in findings]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from evals.config import RunConfig, plan
+from evals.caller import Caller, build_policy
+from evals.config import RunConfig, plan, working_directory
 from evals.contract import Policy, PrivilegedPolicy
+from evals.engine.child import Surroundings
 from evals.engine.messages import WorkerSpec
-from evals.errors import SpaceMismatchError
+from evals.errors import ContractError, RunFolderError, SpaceMismatchError
+from evals.fingerprint import former_hash, hash_path
 from evals.gates import space_differences
-from evals.registry import load_policy, load_suite
+from evals.header import read_header
+from evals.registry import load_suite
 from evals.rollout import Conduct
 from evals.types import Episode, Suite
 from evals.video import require_video
@@ -17,13 +23,31 @@ from evals.video import require_video
 
 @dataclass(frozen=True)
 class Setup:
-    """A run that has been checked and can start."""
+    """A run that has been checked and can start.
+
+    Attributes:
+        replan_every: actions of a chunk that are run before the policy is asked again.
+        caller: on whose thread the policy was built, and is asked; None for a policy that was built elsewhere.
+        surroundings: folder and environment variables of before the policy was built.
+    """
 
     config: RunConfig
     suite: Suite
     policy: Policy
     replan_every: int
     episodes: list[Episode]
+    caller: Caller | None = None
+    surroundings: Surroundings = field(default_factory=Surroundings)
+
+    @property
+    def started_in(self) -> Path:
+        """The working directory that paths are relative to; a policy may change it while it is built."""
+        return self.surroundings.directory
+
+    @property
+    def folder(self) -> Path:
+        """Absolute path of the run folder, wherever the policy changes the working directory to."""
+        return self.started_in / self.config.folder()
 
     @property
     def film(self) -> str:
@@ -44,11 +68,36 @@ class Setup:
             suite=self.suite,
             cameras=self.cameras,
             privileged=(config.policy, tuple(config.options().items())) if privileged else None,
-            conduct=Conduct(self.replan_every, self.film),
-            folder=config.folder().resolve(),
+            conduct=Conduct(self.replan_every, self.film, self.cameras),
+            folder=self.folder,
+            surroundings=self.surroundings,
             traces=config.traces,
             videos=config.video,
         )
+
+    def checkpoint_hash(self) -> str:
+        """Return the hash of the policy's weights, or "" for one without.
+
+        A run that an earlier version began keeps the hash which that version gave the same weights.
+
+        Raises:
+            UsageError: the weights are not there.
+            ContractError: what the policy names is no path.
+        """
+        weights = self.config.checkpoint or getattr(self.policy, "checkpoint", None)
+        if not weights:
+            return ""
+        if not isinstance(weights, str | os.PathLike):
+            raise ContractError(
+                f"Policy {self.config.policy!r}: checkpoint is {type(weights).__name__}, expected a path or None."
+            )
+        path = self.started_in / os.fspath(weights)
+        found = hash_path(path)
+        try:
+            recorded = read_header(self.folder).config.get("policy_args", {}).get("checkpoint", found)
+        except (RunFolderError, AttributeError):
+            return found  # none is recorded yet, or the recorder will say what is wrong with it
+        return former_hash(path) if recorded not in ("", found) and recorded == former_hash(path) else found
 
 
 def prepare(config: RunConfig) -> Setup:
@@ -56,13 +105,22 @@ def prepare(config: RunConfig) -> Setup:
 
     Raises:
         UsageError: a name, option or number is wrong, or policy and suite disagree on what numbers mean.
+        ContractError: a plugin does not load.
     """
+    working_directory()
     suite = load_suite(config.suite)
+    if config.suite in suite.aliases:
+        config = replace(config, suite=suite.name)  # records have one name for it
     episodes = plan(config, suite)
-    policy = load_policy(config.policy, suite, config.options())
+    surroundings = Surroundings()
+    caller = Caller(config.policy, config.deadlines.policy_seconds)
+    policy = build_policy(caller, config.policy, suite, config.options())
     unlike = space_differences(suite, policy)
     if unlike:
         raise SpaceMismatchError(config.policy, suite.name, unlike)
     if config.video != "none":
         require_video()
-    return Setup(config, suite, policy, config.replan_every or policy.replan_every, episodes)
+    replan_every = policy.replan_every if config.replan_every is None else config.replan_every
+    if not isinstance(replan_every, int) or replan_every < 1:
+        raise ContractError(f"Policy {config.policy!r} declares replan_every {replan_every!r}; at least 1 is expected.")
+    return Setup(config, suite, policy, replan_every, episodes, caller, surroundings)

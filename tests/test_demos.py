@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from evals.demos import RecordConfig, RenderConfig, record, record_command, render
-from evals.errors import RecordError, RunFolderError, UsageError
+from evals.errors import RecordError, RunFolderError, UnknownNameError, UsageError
+from evals.exports import bring_up_to_date
+from evals.policies.replay import Replay
 from evals.registry import load_suite, make_env
 from evals.types import Episode
 from vla.data.demos import read_demos
 from vla.data.episode import whole_chunks
 from vla.data.errors import DataError
+from vla.data.export import export
 from vla.data.lerobot import read_lerobot
 from vla.data.mixture import Mixture, MixtureConfig, Source
 from vla.motion import parse
@@ -159,3 +162,131 @@ def test_a_step_that_was_not_drawn_is_an_error_and_not_another_image(tmp_path):
 def test_speeds_that_cannot_be_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"0 < slowest <= fastest is expected"):
         recorded(tmp_path, slowest=2.0, fastest=1.0)
+
+
+def contents(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def commanded(folder, trials):
+    return record_command(["--suite", "reach", "--out", str(folder), "--trials", str(trials), "--no-gates"])
+
+
+def test_more_demonstrations_in_the_same_folder_are_in_its_dataset_too(tmp_path):
+    commanded(tmp_path, 1)
+    first = contents(tmp_path / "lerobot")
+    commanded(tmp_path, 1)
+    assert contents(tmp_path / "lerobot") == first
+    commanded(tmp_path, 2)
+    assert len(list(read_lerobot(tmp_path / "lerobot"))) == 8
+    commanded(tmp_path, 1)
+    assert contents(tmp_path / "lerobot") == first
+
+
+def test_a_dataset_that_was_cut_off_is_none_and_is_written_again(tmp_path):
+    def cut_off(demonstrations, target):
+        target.mkdir()
+        (target / "half").touch()
+        raise KeyboardInterrupt
+
+    def whole(demonstrations, target):
+        target.mkdir()
+        (target / "all").touch()
+
+    with pytest.raises(KeyboardInterrupt):
+        bring_up_to_date(tmp_path, {"episodes": 1}, {"format": cut_off})
+    assert not (tmp_path / "format").exists()
+    bring_up_to_date(tmp_path, {"episodes": 1}, {"format": whole})
+    with pytest.raises(KeyboardInterrupt):
+        bring_up_to_date(tmp_path, {"episodes": 2}, {"format": cut_off})
+    assert set(contents(tmp_path / "format")) == {"all"}
+    bring_up_to_date(tmp_path, {"episodes": 2}, {"format": whole})
+    assert [path.name for path in tmp_path.glob("format*")] == ["format"]
+
+
+def test_a_broken_dataset_of_an_earlier_version_is_written_again(tmp_path):
+    commanded(tmp_path, 1)
+    (tmp_path / "exports.json").unlink()
+    (tmp_path / "lerobot" / "meta" / "info.json").unlink()
+    commanded(tmp_path, 1)
+    assert len(list(read_lerobot(tmp_path / "lerobot"))) == 4
+
+
+def test_an_episode_that_dies_on_the_way_leaves_no_images(tmp_path):
+    manifest = recorded(tmp_path, trials=1)
+    entry = manifest["episodes"][0]
+    suite = load_suite("reach")
+    key = (entry["task"], entry["initial_state"], entry["seed"])
+    replay = Replay(suite, {key: tmp_path / entry["trace"]}, tmp_path / "images", ("agentview",), 1)
+    episode = Episode("reach", *key, suite.protocol.hash)
+    env = make_env(suite, suite.tasks[entry["task"]], ("agentview",))
+    replay.begin(episode)
+    replay.act([env.reset(episode, look=True).observation])
+    replay.end(episode)
+    assert not (tmp_path / "images").exists()
+
+
+@pytest.mark.parametrize("harm", ["missing", "short", "damaged"])
+def test_images_that_are_not_whole_are_drawn_again_and_only_those(tmp_path, harm):
+    recorded(tmp_path, trials=2)
+    render(RenderConfig(tmp_path, every=2))
+    view = tmp_path / "images" / "64px-every2"
+    good = {file: file.read_bytes() for file in view.glob("*.npy")}
+    file = sorted(good)[3]
+    if harm == "short":
+        np.save(file, np.load(file)[:-1])
+    elif harm == "damaged":
+        file.write_bytes(b"no array")
+    else:
+        file.unlink()
+    render(RenderConfig(tmp_path, every=2))
+    assert {file: file.read_bytes() for file in view.glob("*.npy")} == good
+    drawn_again = (view / "run-agentview.2" / "episodes.jsonl").read_text().splitlines()
+    assert len(drawn_again) == 1
+    render(RenderConfig(tmp_path, every=2))
+    assert not (view / "run-agentview.3").exists()
+
+
+def test_images_of_another_trajectory_are_removed(tmp_path):
+    manifest = recorded(tmp_path, trials=1)
+    manifest["episodes"][2]["trajectory_hash"] = "0" * 16
+    (tmp_path / "demos.json").write_text(json.dumps(manifest))
+    with pytest.raises(RecordError, match="Theirs were removed"):
+        render(RenderConfig(tmp_path))
+    assert len(list((tmp_path / "images").rglob("*.npy"))) == 3
+
+
+def test_a_camera_that_the_suite_lacks_is_named_before_anything_is_recorded(tmp_path):
+    with pytest.raises(UnknownNameError, match=r"No camera of suite 'reach' named 'nope'\. Known: agentview"):
+        record_command(["--suite", "reach", "--out", str(tmp_path / "demos"), "--cameras", "nope"])
+    assert not (tmp_path / "demos").exists()
+    recorded(tmp_path, trials=1)
+    with pytest.raises(UnknownNameError, match="Known: agentview"):
+        render(RenderConfig(tmp_path, cameras=("agentvew",)))
+    with pytest.raises(UsageError, match="--size is 0"):
+        render(RenderConfig(tmp_path, size=0))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}', '{"format": 1, "suite": "reach"}', "null"])
+def test_a_manifest_that_does_not_read_is_named_with_the_way_out(tmp_path, content):
+    (tmp_path / "demos.json").write_text(content)
+    with pytest.raises(RunFolderError, match=r"demos\.json has format .* vla-eval record .* writes it again"):
+        render(RenderConfig(tmp_path))
+
+
+def test_a_dataset_is_not_written_from_images_of_some_episodes(tmp_path):
+    recorded(tmp_path, trials=1)
+    render(RenderConfig(tmp_path, every=4))
+    next((tmp_path / "images").rglob("*.npy")).unlink()
+    with pytest.raises(DataError, match="vla-eval render"):
+        export(tmp_path, tmp_path / "lerobot")
+
+
+def test_a_dataset_takes_the_view_that_has_every_episode(tmp_path):
+    recorded(tmp_path, trials=1)
+    render(RenderConfig(tmp_path, size=32, trials=1))
+    next((tmp_path / "images" / "32px-every1").glob("*.npy")).unlink()
+    render(RenderConfig(tmp_path))
+    export(tmp_path, tmp_path / "lerobot")
+    episodes = list(read_lerobot(tmp_path / "lerobot"))
+    assert [episode.cameras["agentview"][0].shape for episode in episodes] == [(64, 64, 3)] * 4

@@ -10,7 +10,16 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("evals", "envs", "vla", "analysis")
 # What `analysis` may know of the harness: what it recorded and how it is summed up, never how it is run.
-RECORDED = {"evals.errors", "evals.record", "evals.summary", "evals.summary_format", "evals.types"}
+PRINTING = {"evals.plain", "evals.tabular"}
+RECORDED = {
+    "evals.errors",
+    "evals.provenance",
+    "evals.record",
+    "evals.summary",
+    "evals.summary_format",
+    "evals.types",
+    *PRINTING,
+}
 HEAVY = {
     *("libero", "robosuite", "mujoco", "mani_skill", "sapien", "gymnasium", "numba"),
     *(
@@ -73,8 +82,8 @@ def test_environments_import_the_harness_only():
     assert {pair for pair in crossings("envs") if not pair[1].startswith("evals")} == set()
 
 
-def test_only_the_policy_of_the_model_knows_the_harness():
-    assert {pair for pair in crossings("vla") if pair[0] != "vla.policy"} == set()
+def test_only_the_policy_of_the_model_knows_the_harness_and_what_prints_its_way_of_printing():
+    assert {pair for pair in crossings("vla") if pair[0] != "vla.policy" and pair[1] not in PRINTING} == set()
     assert {pair for pair in crossings("vla") if not pair[1].startswith("evals")} == set()
 
 

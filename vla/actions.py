@@ -12,18 +12,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vla.errors import ActionDataError
-from vla.statistics import GRIPPER, ActionStatistics
+from vla.statistics import CONSTANT_RANGE, GRIPPER, ActionStatistics, bounds
 
 BINS = 256
-
-CONSTANT_RANGE = 1e-8
-"""A dimension with `q99 - q01` below this is constant: it normalises to 0 (OpenVLA divides by the range plus 1e-8)."""
 
 
 def normalize_affine(actions: ArrayLike, statistics: ActionStatistics) -> NDArray[np.float64]:
     """Map actions to [-1, 1] for action tokens: `2 (a - q01) / (q99 - q01) - 1`, clipped.
 
-    A dimension outside the mask (the gripper) maps [0, 1] to [-1, 1]; a constant dimension becomes 0.
+    A dimension outside the mask (the gripper) maps [0, 1] to [-1, 1]; a constant dimension becomes 0, and one that
+    moves in fewer than 1 % of the steps is mapped by its extremes (`vla.statistics.bounds`).
 
     Args:
         actions: `[..., 7]` in the robot's units.
@@ -84,7 +82,7 @@ def normalize_scale(
         `[..., 7]` in [-1, 1]; the gripper's level is returned as it is; a dimension of scale 0 becomes 0.
     """
     array = np.asarray(actions, dtype=np.float64)
-    scale = np.maximum(np.abs(statistics.q01), np.abs(statistics.q99))
+    scale = np.abs(bounds(statistics)).max(axis=0)
     scale[GRIPPER] = 1.0
     largest = scale[:3].max()
     scale[:3] = np.maximum(scale[:3], smallest_scale * largest)
@@ -164,9 +162,8 @@ class OpenVLAActionTokenizer:
 def _affine(statistics: ActionStatistics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Offset and span, each `[7]`, of the affine map; span 0 marks a constant dimension."""
     mask = np.array(statistics.mask)
-    low = np.where(mask, statistics.q01, 0.0)
-    span = np.where(mask, np.subtract(statistics.q99, statistics.q01), 1.0)
-    return low, _variable(span)
+    low, high = bounds(statistics)
+    return np.where(mask, low, 0.0), _variable(np.where(mask, high - low, 1.0))
 
 
 def _variable(span: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,56 +1,83 @@
-"""`vla-train`: finds the subcommand, imports it, and runs it; `--help` imports none of them."""
+"""`vla-train`: finds the subcommand, reads its options, imports it, and runs it; `--help` imports no torch."""
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from evals.plain import guarded_output, show
 from vla.data.errors import DataError
-from vla.errors import DivergedError, ModelError
+from vla.errors import DivergedError, ModelError, StoppedError
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143
 
 
 class Command(NamedTuple):
-    """A subcommand: what it does, and "module:function" that takes the arguments and returns an exit code."""
+    """A subcommand.
+
+    Attributes:
+        summary: what it does.
+        main: "module:function" that takes the arguments, or the options if there are some, and returns an exit code.
+        options: "module:dataclass" that is quickly imported and read from the arguments first, or "".
+    """
 
     summary: str
     main: str
+    options: str = ""
 
 
 COMMANDS = {
-    "train": Command("train the model on demonstrations", "vla.train:main"),
+    "train": Command("train the model on demonstrations", "vla.train:train", "vla.train_config:TrainConfig"),
     "vlm": Command("train a vision-language model to begin with (LLaVA's format)", "vla.vlm:main"),
     "stats": Command("statistics and a text card of a dataset", "vla.data.card:main"),
 }
 
 
+@guarded_output()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `vla-train` and return 0, 1 if training failed, 2 if the command or the data is wrong, 130 if interrupted."""
+    """Run `vla-train` and return an exit code.
+
+    0, 1 if training failed, 2 if the command or the data is wrong, 130 if interrupted, 143 if SIGTERM stopped it.
+    """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
-        sys.stdout.write(_help())
+        show(_help())
         return OK
     if name not in COMMANDS:
-        sys.stderr.write(f"error: no command {name!r}.\n\n{_help()}")
+        close = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        show(f"error: no command {name!r}.{hint}\n\n{_help()}", stderr=True)
         return USAGE
-    module, function = COMMANDS[name].main.split(":")
+    command = COMMANDS[name]
     try:
-        loaded = import_module(module)
+        told = _options(name, command.options, rest) if command.options else rest
+        code: int | None = _load(command.main)(told)
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"error: vla-train needs the package {error.name!r}: pip install 'motion-vla[train]'.\n")
+        show(f"error: vla-train needs the package {error.name!r}: pip install 'motion-vla[train]'.\n", stderr=True)
         return USAGE
-    try:
-        code: int = getattr(loaded, function)(rest)
     except (DataError, ModelError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        show(f"error: {error}\n", stderr=True)
+        if isinstance(error, StoppedError):
+            return STOPPED
         return FAILED if isinstance(error, DivergedError) else USAGE
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted. What was saved stays; the same command continues.\n")
+        show("Interrupted. What was saved stays; the same command continues.\n", stderr=True)
         return INTERRUPTED
-    return code
+    return code or OK
+
+
+def _options(name: str, options: str, arguments: Sequence[str]) -> Any:  # noqa: ANN401 - a dataclass of options
+    import tyro
+
+    return tyro.cli(_load(options), args=arguments, prog=f"vla-train {name}")
+
+
+def _load(name: str) -> Any:  # noqa: ANN401 - a function or a dataclass
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def _help() -> str:

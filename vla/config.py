@@ -2,15 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from inspect import signature
+from typing import Any, Literal, TypeVar, get_args
 
-from vla.errors import CheckpointError, ModelError
+from vla.errors import CheckpointError, ModelError, listed
+from vla.field_rules import NAME, SWITCH, TEXT, Rule, check_fields, numbers, one_of, optional, texts, whole
 
 ImagePosition = Literal["before_question", "after_question"]
+TowerKind = Literal["siglip", "dinov2", "dinov2_with_registers"]
 
 SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+
+# Far above every published model of this kind: what lies beyond is damage, and would be built until memory ends.
+_WIDTH, _LAYERS, _PIXELS, _TOKENS = whole(1, 65_536), whole(1, 1_000), whole(1, 16_384), whole(1, 1 << 24)
+
+_TOWER_RULES: Mapping[str, Rule] = {
+    "name": NAME,
+    "kind": one_of(*get_args(TowerKind)),
+    "source": TEXT,
+    "width": _WIDTH,
+    "layers": _LAYERS,
+    "heads": _WIDTH,
+    "mlp": _WIDTH,
+    "mean": numbers(3),
+    "std": numbers(3, positive=True),
+    "patch": _PIXELS,
+    "registers": whole(0, 1_000),
+    "activation": TEXT,
+    "skipped_layers": whole(0, 1_000),
+    "frozen": SWITCH,
+}
+_LANGUAGE_RULES: Mapping[str, Rule] = {
+    "source": TEXT,
+    "tokenizer": TEXT,
+    "model": Rule("an object of settings", lambda value: isinstance(value, Mapping)),
+}
+_LANGUAGE_MODEL_RULES: Mapping[str, Rule] = {
+    "model_type": TEXT,
+    "vocab_size": _TOKENS,
+    "max_position_embeddings": _TOKENS,
+}
+_MODEL_RULES: Mapping[str, Rule] = {
+    "name": TEXT,
+    "image_size": _PIXELS,
+    "cameras": texts(),
+    "pool": _WIDTH,
+    "projector_width": optional(_WIDTH),
+    "state_size": whole(0, 65_536),
+    "chunk": whole(1, 10_000),
+    "system": TEXT,
+    "image_position": one_of(*get_args(ImagePosition)),
+    "motion": SWITCH,
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +83,7 @@ class TowerConfig:
     """
 
     name: str
-    kind: Literal["siglip", "dinov2", "dinov2_with_registers"]
+    kind: TowerKind
     source: str
     width: int
     layers: int
@@ -50,6 +96,14 @@ class TowerConfig:
     activation: str = "gelu"
     skipped_layers: int = 1
     frozen: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse fields that no tower can have."""
+        check_fields(vars(self), _TOWER_RULES)
+        if self.width % self.heads:
+            raise ModelError(f"width is {self.width}; a multiple of the {self.heads} heads is expected.")
+        if self.skipped_layers >= self.layers:
+            raise ModelError(f"skipped_layers is {self.skipped_layers}; fewer than {self.layers} layers are expected.")
 
 
 @dataclass(frozen=True)
@@ -65,6 +119,19 @@ class LanguageConfig:
     source: str
     tokenizer: str
     model: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built; `transformers` judges the other settings."""
+        check_fields(vars(self), _LANGUAGE_RULES)
+        missing = _LANGUAGE_MODEL_RULES.keys() - self.model.keys()
+        if missing:
+            raise ModelError(f"model lacks {listed(missing)}.")
+        check_fields(self.model, _LANGUAGE_MODEL_RULES)
+        if not _finite(self.model):
+            raise ModelError("model holds NaN or an infinite number; settings must be finite.")
+        sizes = {name: value for name, value in self.model.items() if type(value) is int}
+        limits = {name: whole(0, 1_000 if "layer" in name else 1 << 24) for name in sizes if _is_size(name)}
+        check_fields(sizes, limits)
 
     @property
     def context(self) -> int:
@@ -106,7 +173,8 @@ class ModelConfig:
     motion: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse towers whose grids cannot be laid on each other."""
+        """Refuse fields that no model can have, and towers whose grids cannot be laid on each other."""
+        check_fields(vars(self), _MODEL_RULES)
         for tower in self.towers:
             if self.image_size % (tower.patch * self.pool):
                 raise ModelError(
@@ -115,6 +183,14 @@ class ModelConfig:
                 )
         if not self.towers or len({tower.patch for tower in self.towers}) != 1:
             raise ModelError("At least one tower is needed, and all towers must have the same patch size.")
+        names = [tower.name for tower in self.towers]
+        if len(set(names)) < len(names):
+            raise ModelError(f"Towers are named {', '.join(names)}; every name may stand once.")
+        if self.observation_tokens + self.chunk > self.language.context:
+            raise ModelError(
+                f"An observation of {self.observation_tokens} tokens and {self.chunk} actions (chunk) exceed the "
+                f"language model's context of {self.language.context} tokens."
+            )
 
     @property
     def image_tokens(self) -> int:
@@ -145,17 +221,53 @@ class ModelConfig:
             where: file that error messages name.
 
         Raises:
-            CheckpointError: fields are missing, unknown or of another type.
+            CheckpointError: fields are missing, unknown or of another type or size; the message names file and field.
         """
-        try:
-            fields = dict(data)
-            fields["towers"] = tuple(_tower(tower) for tower in fields["towers"])
-            fields["language"] = LanguageConfig(**fields["language"])
-            fields["cameras"] = tuple(fields["cameras"])
-            return cls(**fields)
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{where} is no configuration of this model: {error}.") from error
+        towers = _objects(data, "towers", where)
+        language = data.get("language")
+        if not isinstance(language, Mapping):
+            raise CheckpointError(f"{where}: model.language is {type(language).__name__}; an object is expected.")
+        read = {
+            "towers": tuple(_made(TowerConfig, one, f"{where}: model.towers[{i}]") for i, one in enumerate(towers)),
+            "language": _made(LanguageConfig, language, f"{where}: model.language"),
+        }
+        return _made(cls, {**data, **read}, f"{where}: model")
 
 
-def _tower(data: Mapping[str, Any]) -> TowerConfig:
-    return TowerConfig(**{**data, "mean": tuple(data["mean"]), "std": tuple(data["std"])})
+_ADDED_LATER: frozenset[str] = frozenset()
+"""Fields that older files of the same format lack; there their default is what the model was built with."""
+
+Config = TypeVar("Config", TowerConfig, LanguageConfig, ModelConfig)
+
+
+def _objects(data: Mapping[str, Any], name: str, where: str) -> Sequence[Mapping[str, Any]]:
+    found = data.get(name)
+    if not isinstance(found, list | tuple) or not all(isinstance(one, Mapping) for one in found):
+        raise CheckpointError(f"{where}: model.{name} is no list of objects.")
+    return found
+
+
+def _made(kind: Callable[..., Config], data: Mapping[str, Any], where: str) -> Config:
+    """Make a configuration of JSON data, lists as tuples; every field must be there."""
+    known = signature(kind).parameters.keys()
+    missing, unknown = known - _ADDED_LATER - data.keys(), data.keys() - known
+    if missing or unknown:
+        lines = [f"no {listed(missing)}"] if missing else []
+        lines += [f"the unknown {listed(map(str, unknown))}"] if unknown else []
+        raise CheckpointError(f"{where} has {' and '.join(lines)}: it is not what this version of vla-train writes.")
+    try:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+    except ModelError as error:
+        raise CheckpointError(f"{where}: {error} Restore the file that vla-train wrote.") from error
+
+
+def _finite(value: object) -> bool:
+    """Whether all numbers in nested settings are finite."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _is_size(name: str) -> bool:
+    """Whether a setting of a language model counts something, rather than naming a token."""
+    return not name.endswith("_id")

@@ -5,8 +5,7 @@ What comes out is what the plain loop (`vla.plain_decode`) says, token for token
 - a token that the grammar forces costs no pass;
 - the prompt's constant prefix is run once per instruction;
 - a draft (the last step's answer) is verified in the pass that runs anyway. A drafted token stays only if greedy
-decoding
-  says the same, so every accepted token saves a pass and none changes the answer.
+  decoding says the same, so every accepted token saves a pass and none changes the answer.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import linear
 
+from vla.errors import NotFiniteError
 from vla.grammar import Grammar
 from vla.kv_cache import Block, RaggedCache
 from vla.model import MotionVLA
@@ -97,6 +97,9 @@ class Decoder:
 
         Returns:
             One answer a row.
+
+        Raises:
+            NotFiniteError: a score is NaN or infinite, so that no token is the best one.
         """
         with torch.inference_mode():
             return self._decode(observed, instructions, drafts or [()] * len(instructions))
@@ -146,6 +149,7 @@ class Decoder:
         which = torch.cat([torch.full((len(span),), index) for span, (index, _) in zip(spans, running, strict=True)])
         chosen = hidden[which.to(self._device), torch.cat(spans).to(self._device)]
         scores = linear(chosen, self._weight, self._bias).float().cpu().numpy()
+        _check_finite(scores)
         rejected = torch.zeros(len(rows), dtype=torch.int64)
         first = 0
         for (index, row), span in zip(running, spans, strict=True):
@@ -208,3 +212,14 @@ class Decoder:
             sentence = row.said[: row.said.index(self._prompter.stop_id)]
             motion = self._prompter.tokenizer.decode(sentence)
         return Decoded(tuple(row.said), motion, actions, row.passes, row.accepted)
+
+
+def _check_finite(scores: NDArray[np.float32]) -> None:
+    """Refuse scores of which `argmax` would make an answer as good as any other."""
+    bad = int(scores.size - np.isfinite(scores).sum())
+    if bad:
+        raise NotFiniteError(
+            f"{bad} of {scores.size} scores of the model's next token are NaN or infinite, so it has no answer. Either "
+            "the state it was given is not finite, or its weights are too large for its arithmetic: take a checkpoint "
+            "from before training diverged."
+        )

@@ -11,10 +11,12 @@ A dataset that cannot be read is a `vla.data.errors.DataError`: it names file, e
     ├── CheckpointError       a checkpoint folder is incomplete, foreign or damaged
     ├── TokenizerError        a tokenizer lacks the turn or action tokens
     ├── PromptError           an instruction is empty or longer than the model's context
-    ├── ImageError            an image of the wrong shape or dtype
+    ├── ImageError            an image of the wrong shape or dtype, or a state that the model reads and did not get
     ├── UnnormalizationError  no action statistics under that key
+    ├── NotFiniteError        the model's scores are NaN or infinite: there is no answer
     └── TrainingError         training cannot start: options, data, or the folder of another run
-        └── DivergedError     a loss is not finite; the message names its samples (exit code 1)
+        ├── DivergedError     a loss or gradient is not finite; the message names its samples (exit code 1)
+        └── StoppedError      SIGTERM came; everything is saved (exit code 143)
 """
 
 from __future__ import annotations
@@ -49,11 +51,15 @@ class PromptError(ModelError):
 
 
 class ImageError(ModelError):
-    """An image of the wrong shape or dtype."""
+    """An image of the wrong shape or dtype, or a state that the model reads and did not get."""
 
 
 class UnnormalizationError(ModelError):
     """No action statistics under that key."""
+
+
+class NotFiniteError(ModelError):
+    """The model's scores are NaN or infinite."""
 
 
 class TrainingError(ModelError):
@@ -61,7 +67,11 @@ class TrainingError(ModelError):
 
 
 class DivergedError(TrainingError):
-    """A loss is not finite."""
+    """A loss or a gradient is not finite."""
+
+
+class StoppedError(TrainingError):
+    """Training was asked to stop, and saved everything."""
 
 
 def listed(names: Iterable[str]) -> str:

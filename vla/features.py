@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from vla.data.frames import resize
+from vla.data.look import identity
 from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
 from vla.errors import TrainingError
 from vla.labellers import Labeller
@@ -20,6 +21,8 @@ from vla.weights import fingerprint
 
 Features = NDArray[np.float16]
 _BATCH = 16
+# Counts changes of what the names of files are made of: files of before may hold features of other pictures.
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,7 @@ class FeatureMixture(Mixture):
     def __init__(
         self, sources: Sequence[Source], labeller: Labeller | None, config: MixtureConfig, stored: Sequence[Path]
     ) -> None:
-        blind = [Source(s.episodes, s.statistics, (), s.weight, s.axes) for s in sources]
+        blind = [replace(source, cameras=()) for source in sources]
         super().__init__(blind, labeller, config)
         self._stored = tuple(stored)
         self._opened: dict[int, Features] = {}
@@ -62,7 +65,8 @@ def feature_files(model: MotionVLA, sources: Sequence[Source], folder: Path) -> 
     Args:
         model: whose towers are all frozen, on the device to compute on. Under `torch.autocast`, features are rounded.
         sources: with the cameras that the model sees.
-        folder: where files lie; their names carry a hash of towers, images and data.
+        folder: where files lie; their names carry a hash of towers, data, and the places, sizes and times of the image
+            files.
 
     Raises:
         TrainingError: a tower is not frozen.
@@ -78,19 +82,21 @@ def feature_files(model: MotionVLA, sources: Sequence[Source], folder: Path) -> 
 def _feature_file(model: MotionVLA, source: Source, towers: str, folder: Path) -> Path:
     device = model.projector[0].weight.device.type
     told = (
+        _FORMAT,
         towers,
         model.config.image_size,
         model.config.pool,
         source.cameras,
+        [[identity(e.cameras[name]) for name in source.cameras] for e in source.episodes],
         [(str(e.where), [e.start(i) for i in range(e.starts)], e.actions.tobytes()) for e in source.episodes],
         *([str(torch.get_autocast_dtype(device))] if torch.is_autocast_enabled(device) else []),
     )
     path = folder / f"{source.name}-{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}.npy"
-    if path.exists():
-        return path
-    partial = path.with_suffix(".partial")
     starts = sum(episode.starts for episode in source.episodes)
     shape = (starts, model.config.image_tokens, model.config.feature_width)
+    if _holds(path, shape):
+        return path
+    partial = path.with_suffix(".partial")
     stored = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
     first = 0
     for images in _batches(source, model.config.image_size):
@@ -101,6 +107,14 @@ def _feature_file(model: MotionVLA, source: Source, towers: str, folder: Path) -
     stored.flush()
     partial.replace(path)
     return path
+
+
+def _holds(path: Path, shape: tuple[int, ...]) -> bool:
+    """Return whether a file is there and is an array of that shape."""
+    try:
+        return bool(np.load(path, mmap_mode="r").shape == shape)
+    except (OSError, ValueError, EOFError):
+        return False
 
 
 def _batches(source: Source, size: int) -> Iterator[NDArray[np.uint8]]:

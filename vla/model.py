@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from vla.config import LanguageConfig, ModelConfig, TowerConfig
-from vla.errors import ImageError
+from vla.errors import ImageError, ModelError, listed
 from vla.prompt import ACTION, MOTION, TEXT
 
 
@@ -72,11 +72,17 @@ class LossSums(NamedTuple):
 
 
 class VisionTower(nn.Module):  # type: ignore[misc] # PyTorch is not type-checked here
-    """A vision transformer as a map from images to patch features, read before its last block and final norm."""
+    """A vision transformer as a map from images to patch features, read before its last block and final norm.
+
+    Attributes:
+        prefix_tokens: tokens in front of the patches, which are left out.
+        published_hash: hash of the published tensors that it holds (`vla.weights.load_tower`), "" before they came.
+    """
 
     def __init__(self, config: TowerConfig, image_size: int) -> None:
         super().__init__()
         self.prefix_tokens = 0 if config.kind == "siglip" else 1 + config.registers
+        self.published_hash = ""
         self.network = _tower_network(config, image_size)
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
@@ -111,6 +117,7 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__()
         self.config = config
+        self.vocabulary = vocabulary
         self.towers = nn.ModuleDict({tower.name: VisionTower(tower, config.image_size) for tower in config.towers})
         self.language = language_network(config.language, vocabulary)
         width = self.language.config.hidden_size
@@ -207,10 +214,17 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
 
 
 def language_network(config: LanguageConfig, vocabulary: int) -> PreTrainedModel:
-    """Build the language model with random weights and room for `vocabulary` tokens."""
+    """Build the language model with random weights and room for `vocabulary` tokens.
+
+    Raises:
+        ModelError: a setting that this kind of model does not have.
+    """
     arguments = dict(config.model)
     arguments["vocab_size"] = max(arguments["vocab_size"], vocabulary)
     hf_config = AutoConfig.for_model(arguments.pop("model_type"), **arguments)
+    unknown = arguments.keys() - type(hf_config)().to_dict().keys() - hf_config.attribute_map.keys()
+    if unknown:
+        raise ModelError(f"A language model of type {config.model['model_type']!r} has no setting {listed(unknown)}.")
     return AutoModelForCausalLM.from_config(hf_config, attn_implementation="sdpa")
 
 

@@ -1,7 +1,7 @@
 """DINOv2 tensors out of an ONNX file that `torch.onnx` exported from `transformers`.
 
-Biases and norms keep their names; weights of linear layers are anonymous, and are found through the node that uses
-them.
+Biases and norms keep their names; weights of linear layers are anonymous, and are found through the node that
+uses them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def dinov2_from_onnx(path: Path, layers: int) -> dict[str, Tensor]:
         Tensors with the names of `transformers.Dinov2Model`, without its final norm.
 
     Raises:
-        WeightsError: `onnx` is not installed, or the graph is laid out otherwise.
+        WeightsError: `onnx` is not installed, the file is damaged, or the graph is laid out otherwise.
     """
     tensors, inputs = _graph(path)
     try:
@@ -65,9 +65,15 @@ def _graph(path: Path) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
     """Return all initial tensors by name, and every node's inputs by its name."""
     try:
         import onnx
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # it has no stubs
     except ImportError as error:
         raise WeightsError(f"Reading {path} needs the package onnx: `pip install onnx`.") from error
-    graph = onnx.load(path).graph
+    try:
+        graph = onnx.load(path).graph
+    except (OSError, ValueError, DecodeError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as ONNX: {error}. Install the package that holds it again."
+        ) from error
     tensors = {item.name: torch.from_numpy(onnx.numpy_helper.to_array(item).copy()) for item in graph.initializer}
     return tensors, {node.name: list(node.input) for node in graph.node}
 

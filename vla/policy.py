@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,26 +12,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evals.errors import SpaceMismatchError, UsageError
+from evals.errors import SpaceMismatchError, UnknownNameError, UsageError
+from evals.registry import load_suite
 from evals.spaces import ActionSpace
 from evals.types import ActionChunk, Episode, Observation, Suite
 from vla.actions import normalize_state, unnormalize_affine
 from vla.checkpoint import Checkpoint, load_checkpoint
+from vla.data.convention import Convention, Rotation
 from vla.data.frames import resize
 from vla.decode import Decoded, Decoder
 from vla.errors import CheckpointError, ImageError, ModelError
+from vla.fit import Fit, convention_of, fit
 from vla.grammar import grammar
-from vla.statistics import DIMENSIONS, GRIPPER, ActionStatistics
+from vla.statistics import DIMENSIONS, GRIPPER
 
-Rotation = Literal["axis_angle", "euler_xyz"]
+RotationOption = Literal["as_trained", "axis_angle", "euler_xyz"]
 
 RELEASED = Path(__file__).parent / "checkpoints" / "tiny-libero-spatial"
 RELEASED_FOR = "libero_spatial"
 """The trained model that comes with the package, and the suite whose demonstrations it was fine-tuned on."""
 
 _OPEN_LEVEL = 0.5
-_SLACK = 1.5
-"""How far action statistics may reach beyond what a controller executes, as a factor; demonstrations clip a little."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ def vla(
     device: str = "cpu",
     exact: bool = False,
     cameras: str = "",
-    rotation: Rotation = "axis_angle",
+    rotation: RotationOption = "as_trained",
     replan_every: int = 0,
+    mismatch: Literal["refuse", "warn"] = "refuse",
 ) -> VlaPolicy:
     """Load a checkpoint as a policy.
 
@@ -68,11 +71,11 @@ def vla(
         checkpoint: folder that `vla-train` wrote.
         unnorm_key: data set of the checkpoint whose action statistics are used.
         device: "cpu", "cuda" or "cuda:N".
-        exact: answer every observation alone, and on a CPU with one thread, so that answers depend neither on what they
-            are batched with nor on how sums are split.
+        exact: answer every observation alone, and on a CPU with one thread: alike whatever it is batched with.
         cameras: the suite's names of the model's views, with commas between; by default its first ones.
-        rotation: format of the data set's rotation deltas (real Bridge V2 has Euler angles; our recordings axis-angle).
+        rotation: format of the data set's rotation deltas; by default the checkpoint's word, else axis-angle.
         replan_every: actions of a chunk to run before looking again; by default all of them.
+        mismatch: whether units and views other than in training are refused, or said aloud and run.
 
     Raises:
         UsageError: the checkpoint cannot be used here; the message says why.
@@ -91,11 +94,13 @@ def vla(
         torch_device = _device(device)
     except ModelError as error:
         raise UsageError(str(error)) from error
-    _check_spaces(suite, loaded, unnorm_key, statistics)
-    if exact:
-        torch.set_num_threads(1)
-    options = PolicyOptions(unnorm_key, rotation, replan_every or loaded.config.chunk, exact)
-    return VlaPolicy(suite, checkpoint, loaded, options, _cameras(suite, loaded, cameras), torch_device)
+    chosen = _cameras(suite, loaded, cameras)
+    trained = _resolved(convention_of(loaded, unnorm_key))
+    found = fit(trained, _convention(suite), statistics, (suite.action_space.low, suite.action_space.high), chosen)
+    _check_spaces(suite, loaded, trained, found if mismatch == "refuse" else Fit((), ()))
+    turned: Rotation = (trained.rotation or "axis_angle") if rotation == "as_trained" else rotation
+    options = PolicyOptions(unnorm_key, turned, replan_every or loaded.config.chunk, exact)
+    return VlaPolicy(suite, checkpoint, loaded, options, chosen, torch_device, (*found.refused, *found.remarks))
 
 
 def motion_tiny(suite: Suite, *, device: str = "cpu", exact: bool = True, replan_every: int = 0) -> VlaPolicy:
@@ -132,6 +137,7 @@ class VlaPolicy:
         options: PolicyOptions,
         cameras: tuple[str, ...],
         device: torch.device,
+        remarks: tuple[str, ...] = (),
     ) -> None:
         config = checkpoint.config
         self.name = f"vla-{config.name}"
@@ -140,6 +146,7 @@ class VlaPolicy:
         self.state_space = suite.state_space if config.state_size else None
         self.cameras = cameras
         self.replan_every = options.replan_every
+        self.remarks = remarks
         self._config = config
         self._options = options
         self._statistics = checkpoint.action_statistics(options.unnorm_key)
@@ -160,7 +167,8 @@ class VlaPolicy:
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
         """Answer a batch; an observation whose prompt or images cannot be used raises for the whole batch."""
         if self._options.exact or not observations:
-            return [self._chunk(self._decode([one])[0]) for one in observations]
+            with _one_thread():
+                return [self._chunk(self._decode([one])[0]) for one in observations]
         answers = self._decode(observations)
         for observation, answer in zip(observations, answers, strict=True):
             self._last[observation.episode.id] = answer
@@ -216,24 +224,52 @@ def axis_angle_from_euler_xyz(angles: NDArray[np.float64]) -> NDArray[np.float64
     return turned
 
 
-def _check_spaces(suite: Suite, checkpoint: Checkpoint, key: str, statistics: ActionStatistics) -> None:
-    """Refuse a suite whose numbers the checkpoint's cannot be."""
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread, and give back what was set: the number is the whole process's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _convention(suite: Suite) -> Convention:
+    """Return what a suite's numbers mean."""
     space = suite.action_space
+    return Convention(
+        suite=suite.name,
+        control_hz=space.control_hz,
+        metres_per_unit=space.metres_per_unit,
+        radians_per_unit=space.radians_per_unit,
+    )
+
+
+def _resolved(trained: Convention) -> Convention:
+    """Return the convention with the units of the suite in which the data were recorded, if that is installed."""
+    if not trained.suite:
+        return trained
+    try:
+        told = _convention(load_suite(trained.suite))
+    except UnknownNameError:
+        return replace(trained, suite="")
+    return replace(told, layout=trained.layout, rotation="axis_angle", cameras=trained.cameras)
+
+
+def _check_spaces(suite: Suite, checkpoint: Checkpoint, trained: Convention, found: Fit) -> None:
+    """Refuse a suite whose numbers the checkpoint's cannot be."""
     unlike = []
     for name, expected in (("translation", "delta"), ("rotation", "axis_angle")):
-        if getattr(space, name) != expected:
-            unlike.append(f"{ActionSpace.__name__}.{name}: policy {expected!r}, suite {getattr(space, name)!r}")
-    reach = np.maximum(np.abs(statistics.q01), np.abs(statistics.q99))[:GRIPPER]
-    limit = max(abs(space.low), abs(space.high)) * _SLACK
-    if (reach > limit).any():
-        worst = int(reach.argmax())
-        unlike.append(
-            f"units: actions of {key!r} reach {reach[worst]:.3g} in {DIMENSIONS[worst]}, the suite's controller "
-            f"takes up to {max(abs(space.low), abs(space.high)):g}"
-        )
+        if (got := getattr(suite.action_space, name)) != expected:
+            unlike.append(f"{ActionSpace.__name__}.{name}: policy {expected!r}, suite {got!r}")
     size, names = checkpoint.config.state_size, suite.state_space.names
     if size and size != len(names):
         unlike.append(f"state: policy reads {size} numbers, suite has {len(names)} ({', '.join(names)})")
+    elif size and trained.rotation == "euler_xyz" != suite.state_space.rotation:
+        unlike.append(f"state: policy was trained on Euler angles, suite has {suite.state_space.rotation}")
+    if found.refused:
+        unlike += [*found.refused, "who knows better runs it with --policy-args mismatch=warn (views: cameras=NAME)"]
     if unlike:
         raise SpaceMismatchError(f"vla-{checkpoint.config.name}", suite.name, unlike)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -85,7 +86,7 @@ class Progress:
         speed = self._speed(step, batch_size)
         line = {"step": step, **metrics._asdict(), "learning_rate": rate, "samples_per_second": speed}
         with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps({name: _json(value) for name, value in line.items()}, allow_nan=False) + "\n")
         if self._service is not None:
             self._service.log(line, step=step)
         text = _text(metrics, speed)
@@ -97,6 +98,11 @@ class Progress:
         now = time.perf_counter()
         last, self._last = self._last, (step, now)
         return (step - last[0]) * batch_size / (now - last[1]) if last else None
+
+
+def _json(value: float | None) -> float | None:
+    """Return a number as JSON has it, which knows no NaN and no infinity."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _text(metrics: Metrics, speed: float | None) -> str:

@@ -22,6 +22,11 @@ GRIPPER = 6
 
 _VECTORS = ("mean", "std", "min", "max", "q01", "q99")
 _GRIPPER_SLACK = 1e-6
+_RARE = 1e-3
+"""Part of the whole range below which the quantiles say nothing of how far a dimension moves."""
+
+CONSTANT_RANGE = 1e-8
+"""A dimension whose range is below this is constant: it normalises to 0 (OpenVLA divides by the range plus 1e-8)."""
 
 Vector = tuple[float, ...]
 
@@ -67,6 +72,35 @@ class ActionStatistics:
                     f"Statistics of data set {self.dataset!r}: {name} is {vector!r}; "
                     f"{len(DIMENSIONS)} finite numbers are expected."
                 )
+
+
+def bounds(statistics: ActionStatistics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the smallest and the largest value, `[7]` each, that the normalisations map to their ends.
+
+    These are the 1 % and 99 % quantiles. Where they (nearly) coincide although the dimension moves, it moves in fewer
+    than 1 % of the steps, as with a rotation that few tasks need; its extremes are taken, or no token could say it.
+    """
+    low, high = np.array(statistics.q01), np.array(statistics.q99)
+    rare = np.isin(np.arange(len(DIMENSIONS)), rare_dimensions(statistics))
+    return np.where(rare, statistics.min, low), np.where(rare, statistics.max, high)
+
+
+def rare_dimensions(statistics: ActionStatistics) -> list[int]:
+    """Return the dimensions, the gripper not among them, that move in fewer than 1 % of the steps."""
+    span = np.subtract(statistics.q99, statistics.q01)
+    whole = np.subtract(statistics.max, statistics.min)
+    rare = (whole > CONSTANT_RANGE) & (span < np.maximum(CONSTANT_RANGE, _RARE * whole))
+    return [int(place) for place in np.flatnonzero(rare) if place != GRIPPER]
+
+
+def rare_in_words(statistics: ActionStatistics) -> list[str]:
+    """Return a line for each dimension that moves in fewer than 1 % of the steps."""
+    return [
+        f"{DIMENSIONS[place]} moves in fewer than 1 % of the steps (q01 {statistics.q01[place]:.3g}, q99 "
+        f"{statistics.q99[place]:.3g}): it is normalised by its extremes, {statistics.min[place]:.3g} to "
+        f"{statistics.max[place]:.3g}"
+        for place in rare_dimensions(statistics)
+    ]
 
 
 @dataclass

@@ -39,9 +39,7 @@ def make_tokenizer(source: str, instructions: Iterable[str] = ()) -> Tokenizer:
         tokenizer = _train_small(int(source.removeprefix(_SMALL)), instructions)
     else:
         tokenizer = _load(source)
-    missing = [token for token in (START, STOP) if tokenizer.token_to_id(token) is None]
-    if missing:
-        raise TokenizerError(f"The tokenizer {source!r} has no {' and no '.join(missing)}: prompts are made of turns.")
+    _check_turns(tokenizer, f"The tokenizer {source!r}")
     names = ActionTokenizer().token_names
     tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in names])
     return tokenizer
@@ -71,6 +69,19 @@ def action_tokenizer(tokenizer: Tokenizer, where: str = "The tokenizer") -> Acti
     return ActionTokenizer(ids[0])
 
 
+def check_tokens(tokenizer: Tokenizer, where: str) -> None:
+    """Check that a tokenizer has the turn and action tokens, and no id that the model's table would lack.
+
+    Raises:
+        TokenizerError: it has not; `where` names it.
+    """
+    _check_turns(tokenizer, where)
+    action_tokenizer(tokenizer, where)
+    highest, size = max(tokenizer.get_vocab().values()), tokenizer.get_vocab_size()
+    if highest >= size:
+        raise TokenizerError(f"{where} has {size} tokens and the id {highest}: ids must count from 0 without a gap.")
+
+
 def read_tokenizer(folder: Path) -> Tokenizer:
     """Read `tokenizer.json` of a folder.
 
@@ -83,7 +94,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust library raises nothing narrower
-        raise TokenizerError(f"{path} cannot be read: {error}.") from error
+        raise TokenizerError(f"{path} cannot be read: {error}. Copy it again from where it came from.") from error
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
@@ -96,6 +107,12 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """Encode text, turn tokens included, without adding any."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     return ids
+
+
+def _check_turns(tokenizer: Tokenizer, where: str) -> None:
+    missing = [token for token in (START, STOP) if tokenizer.token_to_id(token) is None]
+    if missing:
+        raise TokenizerError(f"{where} has no {' and no '.join(missing)}: prompts are made of turns.")
 
 
 def _load(source: str) -> Tokenizer:

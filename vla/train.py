@@ -4,19 +4,18 @@
     vla-train train --data DIR --out DIR ...                                                              (one device)
 
 The batch of step `i` is a function of the seed and `i`, and losses are means over all tokens of a step, so the number
-of
-processes and the size of a micro batch change rounding, nothing else; and a killed run goes on with the losses it would
-have had.
+of processes and the size of a micro batch change rounding, nothing else; and a killed run goes on with the losses it
+would have had.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import tyro
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -24,21 +23,26 @@ from torch.optim import Optimizer
 from vla.checkpoint import Checkpoint, save_checkpoint
 from vla.collate import Collate, Placed, Target
 from vla.data.loader import MixtureLoader
-from vla.errors import DivergedError, TrainingError
+from vla.errors import DivergedError, StoppedError, TrainingError, listed
 from vla.features import FeatureMixture, feature_files
 from vla.initialize import initial_checkpoint
 from vla.model import LossSums
 from vla.optim import learning_rate, make_optimizer, set_learning_rate
 from vla.progress import Metrics, Progress
 from vla.run_state import RunState
+from vla.stopping import sigterm_noted
 from vla.train_config import LoopConfig, OptimConfig, TrainConfig, recorded
 from vla.train_data import (
+    conventions_by_name,
     instructions_of,
     labeller_of,
+    left_out_of,
     make_mixture,
     read_sources,
+    say_left_out,
     statistics_by_name,
     with_cameras,
+    with_prompts,
     with_whole_chunks,
 )
 
@@ -56,24 +60,19 @@ class Run:
     loader: MixtureLoader[Placed]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run `vla-train train`."""
-    train(tyro.cli(TrainConfig, args=arguments, prog="vla-train train"))
-    return 0
-
-
 def train(config: TrainConfig) -> None:
     """Train until the last step, from where the run in its folder stands.
 
     Raises:
-        TrainingError: the folder holds another run.
-        DivergedError: a loss is not finite.
+        TrainingError: the folder holds another run, or another process trains in it.
+        DivergedError: a loss or a gradient is not finite.
+        StoppedError: SIGTERM came; everything is saved.
     """
     accelerator = make_accelerator(config.loop)
     accumulation(config.loop.optim, accelerator)
     state = RunState(config.loop.out, recorded(config))
-    state.claim(accelerator)
-    optimize(_prepare(config, accelerator), config.loop, accelerator, state)
+    with state.claimed(accelerator):
+        optimize(_prepare(config, accelerator), config.loop, accelerator, state)
 
 
 def make_accelerator(config: LoopConfig) -> Accelerator:
@@ -94,24 +93,30 @@ def optimize(run: Run, config: LoopConfig, accelerator: Accelerator, state: RunS
     batches = iter(run.loader)
     accumulated = accumulation(config.optim, accelerator)
     told = dict(run.checkpoint.training)
-    with Progress(config.out, config.steps, config.report, accelerator.is_main_process, told) as progress:
+    progress = Progress(config.out, config.steps, config.report, accelerator.is_main_process, told)
+    with progress, sigterm_noted() as asked_to_stop:
         for step in range(first, config.steps):
             set_learning_rate(optimizer, learning_rate(step, config.steps, config.optim))
             micro = [_moved(next(batches), accelerator.device) for _ in range(accumulated)]
             metrics = _step(prepared, optimizer, micro, config.optim.clip, accelerator)
             if step % config.log_every == 0 or step + 1 == config.steps:
                 progress.say(step, metrics, optimizer.param_groups[0]["lr"], config.optim.batch_size)
-            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            stops = _any(asked_to_stop(), accelerator)
+            if (step + 1) % config.save_every == 0 or step + 1 == config.steps or stops:
                 _save(prepared, run, config, accelerator)
                 state.save(accelerator, run.loader, step + 1)
+            if stops and step + 1 < config.steps:
+                raise StoppedError(f"SIGTERM came: stopped and saved after step {step + 1}; the same command goes on.")
 
 
 def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
     """Read the data, build the model and put both together."""
-    sources = read_sources(config)
+    with accelerator.main_process_first():
+        sources = read_sources(config)
     checkpoint = initial_checkpoint(
         config.init, config.model, instructions_of(sources), config.stage, config.says_motion, config.loop.seed
     )
+    sources = with_prompts(sources, checkpoint.prompter)
     sources = with_cameras(sources, len(checkpoint.config.cameras), config.cameras)
     sources = with_whole_chunks(sources, checkpoint.config.chunk)
     mixture = make_mixture(config, checkpoint.config, sources)
@@ -119,8 +124,12 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
         with accelerator.main_process_first(), accelerator.autocast():
             files = feature_files(checkpoint.model.to(accelerator.device), sources, config.cache)
         mixture = FeatureMixture(sources, labeller_of(config.motion), mixture.config, files)
+    if accelerator.is_main_process:
+        say_left_out(sources)
     seen = {source.name: list(source.cameras) for source in sources}
-    told = {**recorded(config), "processes": accelerator.num_processes, "sources": seen}
+    meant = {name: convention.to_json() for name, convention in conventions_by_name(sources).items()}
+    told = {**recorded(config), **checkpoint.training, "processes": accelerator.num_processes, "sources": seen}
+    told |= {"conventions": meant, "left_out": left_out_of(sources)}
     checkpoint = replace(checkpoint, statistics=statistics_by_name(sources), training=told)
     target: Target = "motion" if config.stage == "motion" else "motion_action" if config.says_motion else "action"
     loader = MixtureLoader(
@@ -154,6 +163,11 @@ def _step(
     """Run one optimizer step; the loss is the mean over all tokens of all processes."""
     counted = torch.stack([(placed.batch.kinds > 0).sum() for placed in micro]).sum()
     tokens = accelerator.reduce(counted, reduction="sum")
+    if not tokens:
+        raise TrainingError(
+            f"Nothing is to be learnt in a whole step: no token carries loss in {_named(micro)}. Where texts are cut "
+            "before their answers, raise --longest."
+        )
     sums = []
     for placed, last in _marked(micro):
         with contextlib.nullcontext() if last else accelerator.no_sync(model):
@@ -163,6 +177,11 @@ def _step(
             accelerator.backward(part.loss / tokens * accelerator.num_processes)
         sums.append(part)
     norm = accelerator.clip_grad_norm_(model.parameters(), clip)
+    if not math.isfinite(norm):
+        raise DivergedError(
+            f"The gradient's norm is {float(norm)} on: {_named(micro)}. Training stopped before that step changed any "
+            "weight. If these samples are sound, lower --optim.lr."
+        )
     optimizer.step()
     optimizer.zero_grad()
     loss = accelerator.reduce(_total([part.loss.detach() for part in sums]), reduction="sum")
@@ -188,6 +207,15 @@ def _check_finite(part: LossSums, placed: Placed) -> None:
             f"The loss is {part.loss.item()} on: {'; '.join(bad or placed.places)}. Training stopped before that step "
             "changed any weight. If these samples are sound, lower --optim.lr."
         )
+
+
+def _named(micro: Sequence[Placed]) -> str:
+    return listed(place for placed in micro for place in placed.places)
+
+
+def _any(here: bool, accelerator: Accelerator) -> bool:
+    """Whether something is so in any process; all processes learn the same."""
+    return bool(accelerator.reduce(torch.tensor(int(here), device=accelerator.device), reduction="sum"))
 
 
 def _marked(micro: Sequence[Placed]) -> Iterator[tuple[Placed, bool]]:

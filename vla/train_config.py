@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from vla.data.read import ReadOptions
+from vla.data.read import ReadOptions, check_layouts
+from vla.data.whole import SkipOptions
 from vla.errors import TrainingError
 
 TrainStage = Literal["motion", "action", "finetune"]
@@ -85,27 +86,33 @@ Loop = Annotated[LoopConfig, tyro.conf.arg(name="")]
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """What to build when training does not go on from a checkpoint.
+    """What to build. A checkpoint folder that training goes on from decides what is not given here.
 
     Attributes:
-        preset: Size: 0.5b, 1.5b, 3b (the paper's), mini, tiny, or nano (tests).
+        preset: Size: 0.5b, 1.5b, 3b (the paper's), mini, tiny (if not given), or nano (tests).
         pretrained: Load the published weights of the towers and the language model.
         tokenizer: Instead of the preset's: a hub id or a folder.
         image_size: Instead of the preset's, pixels.
-        views: Cameras that the model sees, what each shows.
-        state_size: Numbers of proprioceptive state that it reads; 0 = none, as the paper.
-        chunk: Actions that it predicts at once; 1 in the paper.
+        views: Cameras that the model sees, what each shows; if not given, one called third_person.
+        state_size: Numbers of proprioceptive state that it reads; if not given, 0 = none, as the paper.
+        chunk: Actions that it predicts at once; if not given, 1 as in the paper.
         freeze_towers: Leave the vision towers as published.
     """
 
-    preset: str = "tiny"
+    preset: str | None = None
     pretrained: bool = True
     tokenizer: str | None = None
     image_size: int | None = None
-    views: tuple[str, ...] = ("third_person",)
-    state_size: int = 0
-    chunk: int = 1
+    views: tuple[str, ...] | None = None
+    state_size: int | None = None
+    chunk: int | None = None
     freeze_towers: bool = False
+
+    def filled(self) -> ModelOptions:
+        """Return the options with what is built where nothing is given."""
+        usual = ModelOptions("tiny", views=("third_person",), state_size=0, chunk=1)
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(usual, **given)
 
 
 @dataclass(frozen=True)
@@ -121,8 +128,11 @@ class TrainConfig:
             second stage.
         motion: Which labels the motion sentences are; "none" leaves the motion turn out.
         init: "scratch" (pretrained towers and language model), a checkpoint folder, or a Prismatic .pt file.
-        model: What to build, unless `init` is a checkpoint folder.
+        model: What to build.
         read: How to read the data.
+        skip: What becomes of what cannot be read.
+        check_images: Look at every picture before the first step, unless `vla-train stats --images` or an earlier start
+            did, and files have not changed since.
         weights: How often a step of each dataset is seen, relative to the others; one number a folder.
         cameras: The datasets' names of the model's views; by default each dataset's first ones.
         cache: Folder in which features of frozen towers are kept, so that images are seen once.
@@ -136,6 +146,8 @@ class TrainConfig:
     init: str = "scratch"
     model: ModelOptions = field(default_factory=ModelOptions)
     read: Annotated[ReadOptions, tyro.conf.arg(name="")] = field(default_factory=ReadOptions)
+    skip: Annotated[SkipOptions, tyro.conf.arg(name="")] = field(default_factory=SkipOptions)
+    check_images: bool = True
     weights: tuple[float, ...] = ()
     cameras: tuple[str, ...] = ()
     cache: Path | None = None
@@ -147,6 +159,7 @@ class TrainConfig:
             raise TrainingError("--data names no dataset folder.")
         if self.weights and len(self.weights) != len(self.data):
             raise TrainingError(f"--weights has {len(self.weights)} numbers for {len(self.data)} folders of --data.")
+        check_layouts(self.read.layout, self.data)
         if self.stage == "motion" and self.motion == "none":
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
         if self.cache and self.shift:
@@ -158,13 +171,23 @@ class TrainConfig:
         return self.stage != "action" and self.motion != "none"
 
 
-MAY_CHANGE = {"workers", "save_every", "log_every", "report", "device", "cache", "gradient_checkpointing", "save_dtype"}
+MAY_CHANGE = {
+    *("out", "workers", "save_every", "log_every", "report", "device", "cache", "gradient_checkpointing", "save_dtype"),
+    "optim.micro_batch",
+    # Which episodes there are is compared when the position in the data is restored.
+    *("skip.skip_bad", "skip.max_bad", "check_images"),
+}
 """Options that a run which goes on may have otherwise: they do not decide what is learned."""
 
 
 def recorded(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any configuration dataclass with a loop
-    """Return a configuration as plain JSON data, the loop's options beside the others."""
+    """Return a configuration as plain JSON data, the loop's options beside the others.
+
+    Options of the model that a checkpoint folder decides stay null.
+    """
     fields = asdict(config)
+    if not Path(config.init).is_dir():
+        fields["model"] = asdict(config.model.filled())
     return {name: _plain(value) for name, value in {**fields.pop("loop"), **fields}.items()}
 
 

@@ -4,38 +4,39 @@
     vla-train vlm --step finetune --data llava_v1_5_mix665k.json --images DIR --out VLM --init ALIGNED/checkpoint
 
 As Prismatic does with the LLaVA-1.5 mixture: first the projector alone learns from captions, then projector and
-language
-model from instructions; the towers stay as published. `vla-train train --init VLM/checkpoint` goes on from there.
+language model from instructions; the towers stay as published. `vla-train train --init VLM/checkpoint` goes on from
+there.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import tyro
+from accelerate import Accelerator
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from vla.checkpoint import Checkpoint
 from vla.collate import Placed, padded
-from vla.data.frames import resize
+from vla.data.errors import DataError, Where
+from vla.data.frames import decode, resize
+from vla.data.llava import Conversation, read_conversations
 from vla.data.loader import MixtureLoader
-from vla.data.mixture import Mixture, Sample
+from vla.data.whole import LeftOut, SkipOptions
 from vla.errors import ImageError, TrainingError
 from vla.initialize import initial_checkpoint
 from vla.prompt import Prompter, TokenSequence
 from vla.run_state import RunState
 from vla.train import Run, accumulation, make_accelerator, optimize
 from vla.train_config import Loop, ModelOptions, recorded
-
-_IMAGE = "<image>"
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,16 @@ class VlmConfig:
     of a cosine schedule.
 
     Attributes:
-        data: JSON file in LLaVA's format: a list of {"id", "image", "conversations": [{"from", "value"}, ...]}.
+        data: JSON file in LLaVA's format: a list of {"id", "image", "conversations": [{"from", "value"}, ...]}, or
+            such an entry a line.
         images: Folder that the images' paths begin in.
         loop: How long, on what, and where to.
         step: "align" trains the projector, "finetune" projector and language model.
         init: "scratch" or the checkpoint folder that "align" wrote.
         model: What to build, unless `init` is a folder.
         longest: Tokens after which a conversation is cut.
+        skip: What becomes of entries that cannot be read, or whose image cannot.
+        check_images: Decode every image before the first step, unless an earlier start did and it has not changed.
     """
 
     data: Path
@@ -62,21 +66,8 @@ class VlmConfig:
     init: str = "scratch"
     model: ModelOptions = field(default_factory=ModelOptions)
     longest: int = 2048
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """One entry of the data file.
-
-    Attributes:
-        name: its id.
-        image: path of its image, or None.
-        turns: (question, answer) pairs, the image mark taken out.
-    """
-
-    name: str
-    image: Path | None
-    turns: tuple[tuple[str, str], ...]
+    skip: Annotated[SkipOptions, tyro.conf.arg(name="")] = field(default_factory=SkipOptions)
+    check_images: bool = True
 
 
 class ConversationSamples:
@@ -90,9 +81,18 @@ class ConversationSamples:
 
     def __getitem__(self, position: int) -> Conversation:
         """Return the conversation at a position of the endless sequence."""
-        epoch, within = divmod(position, len(self._conversations))
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._conversations))
-        return self._conversations[int(order[within])]
+        epoch, within = divmod(position, len(self))
+        return self._conversations[int(_order(self._seed, epoch, len(self))[within])]
+
+    def __len__(self) -> int:
+        """Return the samples of an epoch."""
+        return len(self._conversations)
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """Return the order in which an epoch shows the conversations."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,14 @@ class CollateConversations:
         return Placed(batch, [conversation.name for conversation in conversations])
 
     def _sequence(self, conversation: Conversation) -> TokenSequence:
-        return self.prompter.conversation(conversation.turns, conversation.image is not None, self.longest)
+        seen = conversation.image is not None
+        sequence = self.prompter.conversation(conversation.turns, seen, self.longest)
+        if seen and int(sequence.observation.sum()) < self.prompter.config.observation_tokens:
+            raise TrainingError(
+                f"Conversation {conversation.name!r}: its first {self.longest} tokens hold only a part of its image. "
+                "Raise --longest."
+            )
+        return sequence
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -130,37 +137,33 @@ def train_vlm(config: VlmConfig) -> None:
     accelerator = make_accelerator(config.loop)
     accumulation(config.loop.optim, accelerator)
     state = RunState(config.loop.out, recorded(config))
-    state.claim(accelerator)
-    conversations = read_conversations(config.data, config.images)
+    with state.claimed(accelerator):
+        optimize(_prepare(config, accelerator), config.loop, accelerator, state)
+
+
+def _prepare(config: VlmConfig, accelerator: Accelerator) -> Run:
+    """Read the conversations, build the model and put both together."""
+    left = LeftOut(config.skip)
+    with accelerator.main_process_first():
+        conversations = read_conversations(config.data, config.images, left, config.check_images)
+    if accelerator.is_main_process and left.lines():
+        sys.stderr.write(
+            f"{config.data}: {len(conversations)} entries, left out {len(left.lines())}: {left.summary()}\n"
+        )
     texts = [text for conversation in conversations for turn in conversation.turns for text in turn]
     checkpoint = initial_checkpoint(config.init, config.model, texts, "vlm", True, config.loop.seed)
     _check(checkpoint, config.longest)
     checkpoint.model.towers.requires_grad_(False)
     checkpoint.model.language.requires_grad_(config.step == "finetune")
-    # The loader asks no more of a mixture and its samples than what these have.
     loader = MixtureLoader(
-        cast(Mixture, ConversationSamples(conversations, config.loop.seed)),
-        cast(Callable[[list[Sample]], Placed], CollateConversations(checkpoint.prompter, config.longest)),
+        ConversationSamples(conversations, config.loop.seed),
+        CollateConversations(checkpoint.prompter, config.longest),
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
         workers=config.loop.workers,
     )
-    optimize(Run(replace(checkpoint, training=recorded(config)), loader), config.loop, accelerator, state)
-
-
-def read_conversations(path: Path, images: Path) -> list[Conversation]:
-    """Read a file in LLaVA's format.
-
-    Raises:
-        TrainingError: not JSON, no entry, or an entry of another layout (named).
-    """
-    try:
-        entries = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise TrainingError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(entries, list) or not entries:
-        raise TrainingError(f"{path} holds no list of conversations.")
-    return [_conversation(entry, index, path, images) for index, entry in enumerate(entries)]
+    told = {**recorded(config), **checkpoint.training, "left_out": left.lines()}
+    return Run(replace(checkpoint, training=told), loader)
 
 
 def load_image(path: Path, size: int) -> NDArray[np.uint8]:
@@ -170,32 +173,19 @@ def load_image(path: Path, size: int) -> NDArray[np.uint8]:
         ImageError: the file is missing or no image.
     """
     try:
-        with Image.open(path) as image:
-            return resize(np.asarray(image.convert("RGB")), size)
-    except (OSError, UnidentifiedImageError) as error:
-        raise ImageError(f"{path} cannot be read as an image: {error}.") from error
-
-
-def _conversation(entry: Any, index: int, path: Path, images: Path) -> Conversation:  # noqa: ANN401 - from a file
-    try:
-        texts = [(turn["from"], turn["value"].replace(_IMAGE, "").strip()) for turn in entry["conversations"]]
-        name = str(entry.get("id", index))
-        image = images / entry["image"] if entry.get("image") else None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise TrainingError(f"{path}: entry {index} is no conversation in LLaVA's format: no {error}.") from error
-    speakers = [speaker for speaker, _ in texts]
-    if not texts or speakers != ["human", "gpt"] * (len(texts) // 2):
-        raise TrainingError(f"{path}: in entry {name!r} the turns are {speakers}; human and gpt must alternate.")
-    turns = tuple((texts[i][1], texts[i + 1][1]) for i in range(0, len(texts), 2))
-    return Conversation(name, image, turns)
+        return resize(decode(path.read_bytes(), Where(path), 0), size)
+    except (OSError, DataError) as error:
+        raise ImageError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _check(checkpoint: Checkpoint, longest: int) -> None:
     config = checkpoint.config
     if len(config.cameras) != 1 or config.state_size:
         raise TrainingError("A conversation is about one image and no state: train with one view and without state.")
-    if not config.observation_tokens < longest <= config.language.context:
+    header = checkpoint.prompter.conversation([("", "")], True, 1 << 30)
+    needed = int(header.observation.nonzero()[0].max()) + 1
+    if not needed < longest <= config.language.context:
         raise TrainingError(
-            f"--longest {longest} must lie between the {config.observation_tokens} tokens of an image and the model's "
+            f"--longest {longest} must lie between the {needed} tokens up to the end of an image and the model's "
             f"context of {config.language.context}."
         )

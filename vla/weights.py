@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+import pickle
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import (
@@ -17,6 +21,7 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from vla.actions import BINS
 from vla.config import LanguageConfig, TowerConfig
 from vla.errors import WeightsError, listed
 from vla.model import MotionVLA
@@ -24,6 +29,14 @@ from vla.onnx_weights import dinov2_from_onnx
 from vla.packages import package_file
 
 State = dict[str, Tensor]
+
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError),
+    *(pickle.UnpicklingError, SafetensorError, StrictDataclassError),
+)
+"""What PyTorch, `transformers` and `safetensors` raise for files and settings that they cannot use."""
+
+_TABLE, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 _TOWER_CLASSES: Mapping[str, type[PreTrainedModel]] = {
     "siglip": SiglipVisionModel,
@@ -51,19 +64,23 @@ def load_pretrained(model: MotionVLA) -> None:
 
 
 def load_tower(model: MotionVLA, config: TowerConfig) -> None:
-    """Load one tower from its source; "" leaves random weights."""
+    """Load one tower from its source, and note the hash of what was published; "" leaves random weights."""
     if config.source:
-        network = model.towers[config.name].network
-        state = fit_tower(tower_state(config), config, model.config.image_size)
-        load_exactly(network, state, f"Tower {config.name!r} from {config.source!r}")
+        tower = model.towers[config.name]
+        published = _used(tower_state(config), config)
+        load_exactly(
+            tower.network,
+            fit_tower(published, config, model.config.image_size),
+            f"Tower {config.name!r} from {config.source!r}",
+        )
+        tower.published_hash = fingerprint(published.items())
 
 
 def tower_state(config: TowerConfig) -> State:
     """Read a published tower's tensors, with the names of `transformers` and at its own image size."""
     if config.source.startswith("package:"):
         return dinov2_from_onnx(package_file(config.source), config.layers)
-    network = _from_hub(lambda: _TOWER_CLASSES[config.kind].from_pretrained(config.source), config.source)
-    return dict(network.state_dict())
+    return _from_hub(_TOWER_CLASSES[config.kind], config.source, {"pretrained_model_name_or_path": config.source})
 
 
 def language_state(config: LanguageConfig) -> State:
@@ -73,8 +90,7 @@ def language_state(config: LanguageConfig) -> State:
         where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     else:
         where = {"pretrained_model_name_or_path": config.source}
-    network = _from_hub(lambda: AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32), config.source)
-    return dict(network.state_dict())
+    return _from_hub(AutoModelForCausalLM, config.source, {**where, "dtype": torch.float32})
 
 
 def fit_tower(state: Mapping[str, Tensor], config: TowerConfig, image_size: int) -> State:
@@ -82,10 +98,7 @@ def fit_tower(state: Mapping[str, Tensor], config: TowerConfig, image_size: int)
 
     Bicubic with antialiasing, as timm does when Prismatic builds its towers at 224 px.
     """
-    skipped = range(config.layers - config.skipped_layers, config.layers)
-    blocks = tuple(f"encoder.{name}.{index}." for name in ("layer", "layers") for index in skipped)
-    unused = (*blocks, "layernorm.", "post_layernorm.", "head.", "embeddings.mask_token", "embeddings.position_ids")
-    fitted = {name: value for name, value in state.items() if not name.startswith(unused)}
+    fitted = _used(state, config)
     name = _POSITIONS[config.kind]
     if name in fitted:
         prefix = 0 if config.kind == "siglip" else 1
@@ -94,19 +107,24 @@ def fit_tower(state: Mapping[str, Tensor], config: TowerConfig, image_size: int)
 
 
 def load_language(model: MotionVLA, state: Mapping[str, Tensor], where: str) -> None:
-    """Load a language model's tensors; token rows that the source lacks (action tokens) keep their random values."""
+    """Load a language model's tensors; token rows that the source lacks (action tokens) keep their random values.
+
+    Raises:
+        WeightsError: tensors that do not fit, too few or too many token rows, or an output layer that differs from the
+            token table in a model that has one for both.
+    """
     own = model.language.state_dict()
     grown = dict(state)
-    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+    for name in (_TABLE, _HEAD):
         if name in own and name in state:
-            grown[name] = _with_rows(state[name], own[name], f"{where}: {name}")
+            grown[name] = _with_rows(state[name], own[name], model.vocabulary, f"{where}: {name}")
     if model.language.config.tie_word_embeddings:
-        grown.setdefault("lm_head.weight", grown.get("model.embed_tokens.weight", own["lm_head.weight"]))
+        grown = _tied(grown, where)
     load_exactly(model.language, grown, f"Language model from {where!r}")
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], what: str, spared: tuple[str, ...] = ()) -> None:
-    """Load tensors, or say which are missing, unexpected or of another shape.
+    """Load tensors, or say which are missing, unexpected, of another shape, no real numbers or not finite.
 
     Args:
         module: to load into.
@@ -117,20 +135,42 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], what: str, spar
     Raises:
         WeightsError: any is; nothing has been loaded then.
     """
+    check_fit(module, state, what, spared)
+    bad = {name: str(value[~value.isfinite()][0].item()) for name, value in state.items() if not _all_finite(value)}
+    if bad:
+        raise WeightsError(
+            f"{what} holds values that are not finite ({len(bad)} of {len(state)} tensors): "
+            f"{listed(f'{name} ({value})' for name, value in bad.items())}. Training had diverged, or the values were "
+            "too large for the format they were stored in: take an earlier checkpoint, or store it as float32."
+        )
+    module.load_state_dict(dict(state), strict=not spared)
+
+
+def check_fit(module: nn.Module, state: Mapping[str, Tensor], what: str, spared: tuple[str, ...] = ()) -> None:
+    """Refuse tensors that `load_exactly` could not load, by name, shape and kind; their values are not looked at.
+
+    Raises:
+        WeightsError: which do not fit.
+    """
     own = {name: value for name, value in module.state_dict().items() if not name.startswith(spared or ("\0",))}
+    both = own.keys() & state.keys()
     problems = {
         "missing": own.keys() - state.keys(),
         "unexpected": state.keys() - own.keys(),
         "of another shape": {
             f"{name} {list(state[name].shape)} instead of {list(own[name].shape)}"
-            for name in own.keys() & state.keys()
+            for name in both
             if own[name].shape != state[name].shape
+        },
+        "not of real numbers": {
+            f"{name} {str(state[name].dtype).removeprefix('torch.')}"
+            for name in both
+            if own[name].is_floating_point() and not state[name].is_floating_point()
         },
     }
     lines = [f"  {kind} ({len(names)}): {listed(names)}" for kind, names in problems.items() if names]
     if lines:
         raise WeightsError(f"{what} does not fit the model:\n" + "\n".join(lines))
-    module.load_state_dict(dict(state), strict=not spared)
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -142,15 +182,48 @@ def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
     return total.hexdigest()
 
 
-def _from_hub(load: Callable[[], PreTrainedModel], source: str) -> PreTrainedModel:
+def _from_hub(kind: type[PreTrainedModel], source: str, where: Mapping[str, Any]) -> State:
+    """Read tensors through `transformers`, which fills in what the files lack at random, and only warns."""
     try:
-        return load()
-    except (OSError, ImportError) as error:
+        network, found = kind.from_pretrained(**where, output_loading_info=True)
+    except (*UNREADABLE, ImportError) as error:
         what = "folder" if Path(source).is_dir() else "hub id"
         raise WeightsError(
             f"Cannot load pretrained weights from the {what} {source!r}: {error} Give a local folder that holds "
             "them, or train from random weights."
         ) from error
+    if found["missing_keys"]:
+        raise WeightsError(
+            f"The weights in {source!r} lack {listed(found['missing_keys'])}: they are not those of a "
+            f"{type(network).__name__}. Give the folder or hub id of one."
+        )
+    return dict(network.state_dict())
+
+
+def _used(state: Mapping[str, Tensor], config: TowerConfig) -> State:
+    """Leave out the published tensors that our tower does not run."""
+    skipped = range(config.layers - config.skipped_layers, config.layers)
+    blocks = tuple(f"encoder.{name}.{index}." for name in ("layer", "layers") for index in skipped)
+    unused = (*blocks, "layernorm.", "post_layernorm.", "head.", "embeddings.mask_token", "embeddings.position_ids")
+    return {name: value for name, value in state.items() if not name.startswith(unused)}
+
+
+def _all_finite(value: Tensor) -> bool:
+    return bool(value.isfinite().all())
+
+
+def _tied(state: State, where: str) -> State:
+    """Return the token table as output layer too."""
+    table, head = state.get(_TABLE), state.get(_HEAD)
+    if table is None:
+        return state
+    if head is not None and not _same(head, table):
+        raise WeightsError(
+            f"{where}: {_HEAD} {list(head.shape)} and {_TABLE} {list(table.shape)} differ, and this model has one "
+            "table for both (tie_word_embeddings): one of the two would be lost. Give weights whose output layer is "
+            "the token table, or leave out the one that is not wanted."
+        )
+    return {**state, _HEAD: table}
 
 
 def _resampled(positions: Tensor, prefix: int, side: int) -> Tensor:
@@ -166,10 +239,25 @@ def _resampled(positions: Tensor, prefix: int, side: int) -> Tensor:
     return joined if positions.ndim == 3 else joined[0]
 
 
-def _with_rows(source: Tensor, own: Tensor, where: str) -> Tensor:
-    if source.shape[0] > own.shape[0]:
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether values are equal, in whatever precision each is stored; NaN equals itself."""
+    return one.shape == other.shape and bool((one.float().nan_to_num() == other.float().nan_to_num()).all())
+
+
+def _with_rows(source: Tensor, own: Tensor, vocabulary: int, where: str) -> Tensor:
+    """Return a table with the source's rows, and our own behind them."""
+    if source.ndim != own.ndim or not source.is_floating_point():
+        return source  # `check_fit` says so
+    rows = source.shape[0]
+    if rows > own.shape[0]:
         raise WeightsError(
-            f"{where} has {source.shape[0]} rows, the model {own.shape[0]}: the tokenizer is not the one that these "
-            "weights were trained with."
+            f"{where} has {rows} rows, the model {own.shape[0]}: the tokenizer is not the one that these weights were "
+            "trained with. Give the preset (--model.preset) and the tokenizer (--model.tokenizer) of these weights; "
+            "rows that only pad the table must be cut off."
         )
-    return torch.cat([source.to(own.dtype), own[source.shape[0] :].cpu()])
+    if rows < vocabulary - BINS:
+        raise WeightsError(
+            f"{where} has {rows} rows, the tokenizer {vocabulary - BINS} tokens besides those of actions: the others "
+            "would be random. Give the tokenizer of these weights with --model.tokenizer."
+        )
+    return torch.cat([source.to(own.dtype), own[rows:].cpu()])

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from evals.engine.child import Surroundings
+from evals.errors import UsageError
 from evals.rollout import Conduct
 from evals.types import ActionChunk, Episode, Observation, Seconds, Status, Suite
 
 Videos = Literal["none", "failures", "all"]
 Phase = Literal["build", "reset", "step"]
+LONGEST_SECONDS = 1e6  # what every platform can wait for
 
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Seconds of silence after which a worker counts as hung, by what it is doing."""
+    """Seconds of silence after which a worker counts as hung, by what it is doing, and the same for the policy.
+
+    Attributes:
+        build: Seconds in which a worker builds an env.
+        reset: Seconds in which it resets it.
+        step: Seconds in which it makes a step.
+        policy: Seconds in which the policy is built, begins or ends an episode, or answers; twice the longest of the
+            others by default. It lives in the process of the run, so that the run ends if it takes longer.
+    """
 
     build: float = 300.0
     reset: float = 180.0
     step: float = 120.0
+    policy: float | None = None
+
+    def __post_init__(self) -> None:
+        """Reject what is no time to wait."""
+        for name, seconds in vars(self).items():
+            if seconds is not None and not 0 < seconds <= LONGEST_SECONDS:
+                raise UsageError(
+                    f"--deadlines.{name} is {seconds}; seconds from more than 0 to {LONGEST_SECONDS:g} are expected."
+                )
+
+    @property
+    def policy_seconds(self) -> float:
+        """Seconds that the policy has for one call."""
+        return 2 * max(self.build, self.reset, self.step) if self.policy is None else self.policy
 
 
 @dataclass(frozen=True)
@@ -32,6 +58,7 @@ class WorkerSpec:
         privileged: name and options of a policy that runs inside the worker, or None when the driver's policy is asked.
         conduct: how episodes are conducted.
         folder: run folder in which the worker writes traces and videos.
+        surroundings: in which workers on this machine start.
         traces: whether to write `traces/<episode>.npz`.
         videos: which episodes to write as `videos/<episode>.mp4`.
     """
@@ -41,6 +68,7 @@ class WorkerSpec:
     privileged: tuple[str, tuple[tuple[str, str], ...]] | None
     conduct: Conduct
     folder: Path
+    surroundings: Surroundings
     traces: bool = False
     videos: Videos = "none"
 
@@ -96,6 +124,7 @@ class Report:
     seconds: Seconds = field(default_factory=Seconds)
     trajectory_hash: str = ""
     scene_hash: str = ""
+    partial: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
+import pickle
+import selectors
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
+from time import monotonic  # by name: a plugin that patches the module must not reach it
 from typing import Protocol
 
+from evals.engine.channel import Channel
 from evals.engine.messages import Answer, Ask, Assignment, Beat, Deadlines, Event, Lost, Message, Phase, Report
 from evals.types import Status
 
@@ -28,12 +31,15 @@ class Remote(Protocol):
 @dataclass
 class _Worker:
     remote: Remote
+    channel: Channel
     phase: Phase | None = None  # None: idle, or waiting for the policy
     since: float = 0.0
 
 
 class WorkerPool:
     """Turns what workers say into events, keyed by worker number; a dead or hung one is killed and replaced.
+
+    Nothing here waits for a single worker, so that the deadlines hold for one that stops in the middle of a message.
 
     Args:
         launch: starts one worker.
@@ -44,7 +50,14 @@ class WorkerPool:
     def __init__(self, launch: Callable[[], Remote], workers: int, deadlines: Deadlines) -> None:
         self._launch = launch
         self._deadlines = deadlines
-        self._workers = {number: _Worker(launch()) for number in range(workers)}
+        self._selector = selectors.PollSelector()
+        self._workers: dict[int, _Worker] = {}
+        try:
+            for number in range(workers):
+                self._start(number)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def workers(self) -> list[int]:
@@ -60,38 +73,69 @@ class WorkerPool:
         self._send(worker, answer, "step")
 
     def poll(self, seconds: float) -> list[tuple[int, Event]]:
-        """Wait up to `seconds` and return what happened. A lost worker has been replaced when this returns."""
-        by_connection = {worker.remote.connection: number for number, worker in self._workers.items()}
+        """Wait up to `seconds` and return what happened. A lost worker has been replaced when this returns.
+
+        Raises:
+            SimulatorError: a lost worker cannot be replaced.
+        """
         events: list[tuple[int, Event]] = []
-        for ready in wait(list(by_connection), timeout=seconds):
-            assert isinstance(ready, Connection)
-            number = by_connection[ready]
-            try:
-                message: Message = ready.recv()
-            except (EOFError, OSError):
-                events.append((number, self._bury(number)))
-                continue
-            event = self._note(number, message)
-            if event is not None:
-                events.append((number, event))
+        for key, mask in self._selector.select(timeout=seconds):
+            events += self._hear(key.data, mask)
         return events + [(number, self._kill(number)) for number in self._hung()]
 
     def close(self) -> None:
         """End all workers."""
         for worker in self._workers.values():
-            worker.remote.connection.close()
+            worker.channel.close()
+        end = monotonic() + GRACE_SECONDS
         for worker in self._workers.values():
-            worker.remote.end(GRACE_SECONDS)
+            worker.remote.end(max(0.0, end - monotonic()))
+        self._selector.close()
+
+    def _hear(self, number: int, mask: int) -> list[tuple[int, Event]]:
+        channel = self._workers[number].channel
+        if mask & selectors.EVENT_WRITE:
+            channel.flush()
+            self._listen(number)
+        if not mask & selectors.EVENT_READ:
+            return []
+        try:
+            messages = channel.take()
+        except (EOFError, OSError):
+            return [(number, self._bury(number))]
+        self._workers[number].since = monotonic()  # half a message is a sign of life too
+        events: list[tuple[int, Event]] = []
+        for pickled in messages:
+            try:
+                message: Message = pickle.loads(pickled)
+            except Exception:  # noqa: BLE001 - the border to a worker, in which a suite's code runs; recorded
+                error = f"The worker sent something that does not unpickle:\n{traceback.format_exc(limit=-3)}"
+                self._replace(number, 0.0)
+                return [*events, (number, Lost(Status.SIM_ERROR, error))]
+            event = self._note(number, message)
+            if event is not None:
+                events.append((number, event))
+        return events
+
+    def _start(self, number: int) -> None:
+        remote = self._launch()
+        self._workers[number] = _Worker(remote, Channel(remote.connection))
+        self._selector.register(self._workers[number].channel, selectors.EVENT_READ, number)
 
     def _send(self, number: int, message: Assignment | Answer, phase: Phase) -> None:
         worker = self._workers[number]
-        worker.phase, worker.since = phase, time.monotonic()
-        with contextlib.suppress(OSError):  # a worker that died meanwhile is found by the next poll
-            worker.remote.connection.send(message)
+        worker.phase, worker.since = phase, monotonic()
+        worker.channel.send(message)
+        if worker.channel.full:
+            self._listen(number)
+
+    def _listen(self, number: int) -> None:
+        channel = self._workers[number].channel
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.full else 0)
+        self._selector.modify(channel, wanted, number)
 
     def _note(self, number: int, message: Message) -> Event | None:
         worker = self._workers[number]
-        worker.since = time.monotonic()
         if isinstance(message, Beat):
             worker.phase = message.phase
             return None
@@ -100,7 +144,7 @@ class WorkerPool:
         return message
 
     def _hung(self) -> Iterator[int]:
-        now = time.monotonic()
+        now = monotonic()
         for number, worker in list(self._workers.items()):
             if worker.phase is not None and now - worker.since > getattr(self._deadlines, worker.phase):
                 yield number
@@ -117,8 +161,9 @@ class WorkerPool:
         return Lost(Status.SIM_ERROR, f"The worker process died in phase {phase!r} with {cause}.")
 
     def _replace(self, number: int, grace: float) -> str:
-        remote = self._workers[number].remote
-        cause = remote.end(grace)
-        remote.connection.close()
-        self._workers[number] = _Worker(self._launch())
+        worker = self._workers[number]
+        self._selector.unregister(worker.channel)
+        cause = worker.remote.end(grace)
+        worker.channel.close()
+        self._start(number)
         return cause

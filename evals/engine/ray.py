@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import queue
 import secrets
+import signal
 import socket
+import struct
+import threading
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+from time import monotonic
 from typing import Any
 
-from evals.engine.local import SINGLE_THREADED
+from evals.engine.child import worker_variables
 from evals.engine.messages import Deadlines, WorkerSpec
 from evals.engine.pool import WorkerPool
 from evals.engine.worker import serve
 from evals.errors import SimulatorError, UsageError
+
+ACCEPT_SECONDS = 0.1
 
 
 def start(spec: WorkerSpec, workers: int, deadlines: Deadlines) -> WorkerPool:
@@ -35,24 +45,17 @@ class _Task:
     def __init__(self, ray: Any, spec: WorkerSpec, seconds: float) -> None:  # noqa: ANN401 - the module
         self._ray = ray
         key = secrets.token_bytes(32)
-        remote = ray.remote(num_cpus=1, max_retries=0, max_calls=1, runtime_env={"env_vars": SINGLE_THREADED})(
+        remote = ray.remote(num_cpus=1, max_retries=0, max_calls=1, runtime_env={"env_vars": dict(worker_variables())})(
             _call_back
         )
-        with socket.create_server(("", 0)) as server:
-            server.settimeout(seconds)
-            address = (ray.util.get_node_ip_address(), server.getsockname()[1])
-            self._reference = remote.remote(address, key, spec)
-            try:
-                accepted, _ = server.accept()
-            except TimeoutError as error:
-                ray.cancel(self._reference, force=True)
-                raise SimulatorError(
-                    f"Ray started no worker in {seconds:g} s: are there as many free cores as --workers?"
-                ) from error
-        accepted.setblocking(True)
-        self.connection = Connection(accepted.detach())
-        deliver_challenge(self.connection, key)
-        answer_challenge(self.connection, key)
+        node = ray.util.get_node_ip_address()
+        with socket.create_server((node, 0)) as server:
+            self._reference = remote.remote((node, server.getsockname()[1]), key, spec)
+            connection = _first_with_key(server, key, seconds)
+        if connection is None:
+            ray.cancel(self._reference, force=True)
+            raise SimulatorError(f"Ray started no worker in {seconds:g} s: are there as many free cores as --workers?")
+        self.connection = connection
 
     def end(self, grace: float) -> str:
         """Wait for the task, or cancel it."""
@@ -67,8 +70,39 @@ class _Task:
         return "its Ray task over"
 
 
+def _first_with_key(server: socket.socket, key: bytes, seconds: float) -> Connection | None:
+    """Return the first caller that holds the key; strangers are turned away, and none keeps the others waiting."""
+    welcome: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+    server.settimeout(ACCEPT_SECONDS)
+    end = monotonic() + seconds
+    while monotonic() < end:
+        with contextlib.suppress(TimeoutError):
+            accepted, _ = server.accept()
+            threading.Thread(target=_greet, args=(accepted, key, seconds, welcome), daemon=True).start()
+        with contextlib.suppress(queue.Empty):
+            return welcome.get_nowait()
+    return None
+
+
+def _greet(accepted: socket.socket, key: bytes, seconds: float, welcome: queue.SimpleQueue[Connection]) -> None:
+    accepted.setblocking(True)
+    limit = struct.pack("ll", int(seconds) + 1, 0)  # a caller that says nothing does not hold its thread for ever
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    connection = Connection(accepted.detach())
+    try:
+        deliver_challenge(connection, key)
+        answer_challenge(connection, key)
+    except (AuthenticationError, EOFError, OSError, AssertionError):
+        connection.close()
+    else:
+        welcome.put(connection)
+
+
 def _call_back(address: tuple[str, int], key: bytes, spec: WorkerSpec) -> None:
     """Run in the cluster: connect to the driver and serve it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)  # stdout is the driver's, for its results
     connection = Connection(socket.create_connection(address).detach())
     answer_challenge(connection, key)
     deliver_challenge(connection, key)

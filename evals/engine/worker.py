@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import time
 import traceback
+from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
+from time import monotonic  # by name: a plugin that patches the module must not reach it
+from typing import Any
 
+from evals.batching import fresh, paired
+from evals.caller import PolicyFailedError
 from evals.contract import Env, Policy, PrivilegedPolicy
-from evals.engine.messages import Answer, Ask, Assignment, Beat, Built, Phase, Report, WorkerSpec
-from evals.errors import PolicyOutputError
+from evals.engine.messages import Answer, Ask, Assignment, Beat, Built, Message, Phase, Report, WorkerSpec
+from evals.errors import EnvOutputError, PolicyOutputError
 from evals.record import save_trace
 from evals.registry import load_policy, make_env
 from evals.rollout import Rollout, rollout
@@ -22,29 +26,48 @@ BEAT_SECONDS = 1.0
 
 def serve(connection: Connection, spec: WorkerSpec) -> None:
     """Run assignments until the driver closes the connection (or is gone)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
-    worker = _Worker(connection, spec)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    driver = _Driver(connection)
+    worker = _Worker(driver, spec)
+    with contextlib.suppress(_DriverGoneError):
         while True:
-            assignment = connection.recv()
-            connection.send(worker.run(assignment))
+            driver.send(worker.run(driver.receive()))
     worker.close()
 
 
-class _PolicyFailedError(Exception):
-    """The policy, wherever it runs, raised or broke its contract; the text is its traceback."""
+class _DriverGoneError(Exception):
+    """The other end of the connection is closed; a simulator's own EOFError is something else."""
+
+
+class _Driver:
+    """The worker's end of the connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def send(self, message: Message) -> None:
+        try:
+            self._connection.send(message)
+        except OSError as error:
+            raise _DriverGoneError from error
+
+    def receive(self) -> Any:  # noqa: ANN401 - an Assignment or an Answer, by what was said before
+        try:
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise _DriverGoneError from error
 
 
 class _Worker:
     """One env, rebuilt when the task changes: two rendered envs in one process corrupt each other's images."""
 
-    def __init__(self, connection: Connection, spec: WorkerSpec) -> None:
-        self._connection = connection
+    def __init__(self, driver: _Driver, spec: WorkerSpec) -> None:
+        self._driver = driver
         self._spec = spec
         self._env: Env | None = None
         self._task = -1
         self._policy: PrivilegedPolicy | None = None
         self._last_beat = 0.0
+        self._phase: Phase | None = None
 
     def run(self, assignment: Assignment) -> Report:
         """Run one episode. This is a process border: whatever is raised becomes the report of an unscored episode."""
@@ -54,11 +77,11 @@ class _Worker:
             self._beat("reset")
             done = self._roll(env, episode)
             self._write(episode, done)
-        except (_PolicyFailedError, PolicyOutputError) as error:
+        except (PolicyFailedError, PolicyOutputError) as error:
             return Report(Status.POLICY_ERROR, str(error))
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+        except _DriverGoneError:
             raise
-        except Exception:  # noqa: BLE001 - the border between a simulator and the record
+        except BaseException:  # noqa: BLE001 - the border between a simulator, its sys.exit included, and the record
             self.close()
             return Report(Status.SIM_ERROR, traceback.format_exc(limit=-8))
         return Report(
@@ -71,12 +94,13 @@ class _Worker:
             seconds=done.seconds,
             trajectory_hash=done.trajectory_hash,
             scene_hash=done.scene_hash,
+            partial=done.partial,
         )
 
     def close(self) -> None:
         """Free the env."""
         if self._env is not None:
-            with contextlib.suppress(Exception):  # it is being thrown away; a second error would hide the first
+            with contextlib.suppress(BaseException):  # it is being thrown away; a second error would hide the first
                 self._env.close()
         self._env, self._task = None, -1
 
@@ -87,8 +111,15 @@ class _Worker:
             suite = self._spec.suite
             self._env = make_env(suite, suite.tasks[episode.task], self._spec.cameras)
             self._task = episode.task
-            self._connection.send(Built(self._env.renderer()))
+            self._driver.send(Built(self._renderer(self._env)))
         return self._env
+
+    def _renderer(self, env: Env) -> str:
+        name = env.renderer()
+        if not isinstance(name, str):
+            got = type(name).__name__
+            raise EnvOutputError(f"The env of suite {self._spec.suite.name!r}: renderer() is {got}, expected text.")
+        return str.__str__(name)
 
     def _roll(self, env: Env, episode: Episode) -> Rollout:
         policy = self._privileged()
@@ -96,41 +127,48 @@ class _Worker:
             return rollout(env, self._spec.suite, episode, self._ask_driver, self._spec.conduct, self._progress)
         with _policy_errors():
             policy.attach(env)
-            policy.begin(episode)
+            policy.begin(replace(episode))
 
         def ask(observation: Observation) -> ActionChunk:
             with _policy_errors():
-                return policy.act([observation])[0]
+                [chunk] = paired(policy.act([fresh(observation)]), 1)
+                return chunk
 
         try:
-            return rollout(env, self._spec.suite, episode, ask, self._spec.conduct, self._progress)
-        finally:
-            with _policy_errors():
-                policy.end(episode)
+            done = rollout(env, self._spec.suite, episode, ask, self._spec.conduct, self._progress)
+        except BaseException:
+            with contextlib.suppress(BaseException):  # what went wrong first is what is recorded
+                policy.end(replace(episode))
+            raise
+        with _policy_errors():
+            policy.end(replace(episode))
+        return done
 
     def _privileged(self) -> PrivilegedPolicy | None:
         if self._spec.privileged is not None and self._policy is None:
             name, options = self._spec.privileged
-            policy: Policy = load_policy(name, self._spec.suite, dict(options))
+            with _policy_errors():
+                policy: Policy = load_policy(name, self._spec.suite, dict(options))
             assert isinstance(policy, PrivilegedPolicy)
             self._policy = policy
         return self._policy
 
     def _ask_driver(self, observation: Observation) -> ActionChunk:
-        self._connection.send(Ask(observation))
-        answer: Answer = self._connection.recv()
+        self._driver.send(Ask(observation))
+        answer: Answer = self._driver.receive()
         if answer.chunk is None:
-            raise _PolicyFailedError(answer.error)
+            raise PolicyFailedError(answer.error)
         return answer.chunk
 
     def _progress(self, phase: str) -> None:
         self._beat("step", at_most_every=BEAT_SECONDS)
 
     def _beat(self, phase: Phase, at_most_every: float = 0.0) -> None:
-        now = time.monotonic()
-        if now - self._last_beat >= at_most_every:
-            self._last_beat = now
-            self._connection.send(Beat(phase))
+        """Send a sign of life; always where the phase changes, since each phase has a deadline of its own."""
+        now = monotonic()
+        if phase != self._phase or now - self._last_beat >= at_most_every:
+            self._phase, self._last_beat = phase, now
+            self._driver.send(Beat(phase))
 
     def _write(self, episode: Episode, done: Rollout) -> None:
         spec = self._spec
@@ -146,9 +184,12 @@ def _succeeded(done: Rollout, rule: str) -> bool:
     return done.success_last if rule == "last" else done.success_ever
 
 
-class _policy_errors(contextlib.AbstractContextManager["_policy_errors"]):  # noqa: N801 - reads as a function
-    """Tell what a policy raises inside the worker from what the simulator raises."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception):
-            raise _PolicyFailedError("".join(traceback.format_exception(error, limit=-8))) from error
+@contextlib.contextmanager
+def _policy_errors() -> Iterator[None]:
+    """Tell what a policy raises inside the worker, `sys.exit` included, from what the simulator raises."""
+    try:
+        yield
+    except PolicyOutputError:
+        raise
+    except BaseException as error:
+        raise PolicyFailedError.of(error) from error

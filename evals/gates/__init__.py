@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 from evals import registry
+from evals.caller import Caller, build_policy
 from evals.contract import Env, Policy
+from evals.engine.messages import Deadlines
 from evals.errors import UnknownNameError
 from evals.gates import episodes, golden, motion
 from evals.gates.finding import Bench, Finding, require
@@ -37,6 +39,7 @@ MakeEnv = Callable[[Suite, Task, tuple[str, ...]], Env]
 GATES: Mapping[str, Callable[[Bench], Finding]] = {
     "outputs": episodes.outputs,
     "success_at_reset": episodes.success_at_reset,
+    "initial_states": episodes.initial_states,
     "state": golden.state,
     "settle": golden.settle,
     "frame": golden.frame,
@@ -46,7 +49,7 @@ GATES: Mapping[str, Callable[[Bench], Finding]] = {
     "noop": episodes.noop,
     "expert": episodes.expert,
 }
-BEFORE_RUN = ("outputs", "success_at_reset", "state", "settle", "frame", "gripper")
+BEFORE_RUN = ("outputs", "success_at_reset", "initial_states", "state", "settle", "frame", "gripper")
 _NEEDS_IMAGES = frozenset({"outputs", "frame"})
 
 
@@ -137,8 +140,17 @@ def run_gates(
     policy_args: Mapping[str, str] | None = None,
     probes: Sequence[str] | None = None,
     task: int = 0,
+    policy_seconds: float | None = None,
 ) -> list[Finding]:
-    """Run gates by name, in a process of their own: everything that goes in and out can be pickled."""
+    """Run gates by name, in a process of their own: everything that goes in and out can be pickled.
+
+    Raises:
+        RunIncompleteError: the policy is not built in `policy_seconds`, by default those of a run.
+    """
     suite = registry.load_suite(suite_name)
-    policy = registry.load_policy(policy_name, suite, policy_args or {}) if policy_name else None
+    policy = None
+    if policy_name:
+        policy = build_policy(
+            Caller(policy_name, policy_seconds or Deadlines().policy_seconds), policy_name, suite, policy_args or {}
+        )
     return check(suite, policy, probes=probes, task=task)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
+import numpy as np
+
 from evals.contract import PrivilegedPolicy
 from evals.errors import EnvOutputError, UsageError
 from evals.gates.finding import Bench, Finding
 from evals.outputs import check_step
 from evals.registry import load_object
 from evals.rollout import Conduct, Rollout, rollout
+from evals.types import FloatArray
 
 RESETS = 3
 
@@ -35,6 +40,25 @@ def success_at_reset(bench: Bench) -> Finding:
         f"reset of initial states {list(states)}",
         f"already solved: {done}" if done else "none is solved",
         "check the success rule, and that it is evaluated after the settle steps",
+    )
+
+
+def initial_states(bench: Bench) -> Finding:
+    """Reset some initial states and ask whether they are different scenes."""
+    count = bench.suite.protocol.initial_states
+    states = sorted({*range(min(RESETS, count)), count - 1})
+    commanded = f"reset of initial states {states}"
+    if count < 2:
+        return Finding("initial_states", None, commanded, "the protocol has one initial state", "")
+    scenes = {state: _scene(bench, state) for state in states}
+    equal = [(a, b) for a, b in combinations(states, 2) if np.array_equal(scenes[a], scenes[b])]
+    return Finding(
+        "initial_states",
+        not equal,
+        commanded,
+        f"the same scene: {', '.join(f'{a} and {b}' for a, b in equal)}" if equal else "all are different scenes",
+        "place the scene by Episode.initial_state in reset(), since trials of one scene are no independent trials, or "
+        "declare Protocol.initial_states=1",
     )
 
 
@@ -76,8 +100,15 @@ def expert(bench: Bench) -> Finding:
     )
 
 
+def _scene(bench: Bench, state: int) -> FloatArray:
+    """Return everything that the simulator says of the scene after a reset: physics, fixtures and named objects."""
+    physics = bench.env.reset(bench.episode(state), look=False).physics
+    positions = [position for _, position in sorted(bench.env.objects().items())]
+    return np.concatenate([physics, bench.env.scene(), *positions])
+
+
 def _play(bench: Bench, policy: PrivilegedPolicy) -> Rollout:
-    episode, conduct = bench.episode(), Conduct(replan_every=policy.replan_every)
+    episode, conduct = bench.episode(), Conduct(policy.replan_every, cameras=bench.cameras)
     policy.attach(bench.env)
     policy.begin(episode)
     result = rollout(bench.env, bench.suite, episode, lambda seen: policy.act([seen])[0], conduct, lambda phase: None)

@@ -1,6 +1,6 @@
 """Gates that compare the first moment of an episode with a stored reference: images, state, settled objects.
 
-The reference is a JSON file in the suite's package with one entry a task; `python -m envs.reference SUITE` writes ours.
+The reference is a JSON file of the suite's with one entry a task; `python -m envs.reference SUITE` writes ours.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,12 +132,32 @@ def load(suite: Suite, task: int) -> Reference | None:
     """
     if not suite.reference:
         return None
-    package = suite.env.partition(":")[0].rpartition(".")[0]
-    path = files(package) / suite.reference
+    path = reference_path(suite)
     if not path.is_file():
         raise ContractError(f"Suite {suite.name!r} names the reference {suite.reference!r}; {path} does not exist.")
     stored = json.loads(path.read_text()).get(key(suite, task))
     return Reference.from_json(stored) if stored is not None else None
+
+
+def reference_path(suite: Suite) -> Path | Traversable:
+    """Return where a suite's reference is: a path as it is, "package:path", or a path beside the module of its env.
+
+    Raises:
+        ContractError: there is no such package or module.
+    """
+    if isinstance(suite.reference, Path):
+        return suite.reference
+    package, colon, path = suite.reference.partition(":")
+    module = suite.env.partition(":")[0]
+    try:
+        if colon:
+            return files(package) / path
+        spec = find_spec(module)
+    except ModuleNotFoundError as error:
+        raise ContractError(f"Suite {suite.name!r}: reference {suite.reference!r}: {error}.") from error
+    if spec is None or spec.origin is None:
+        raise ContractError(f"Suite {suite.name!r}: reference {suite.reference!r}: there is no module {module!r}.")
+    return Path(spec.origin).parent / suite.reference
 
 
 def frame(bench: Bench) -> Finding:

@@ -68,13 +68,17 @@ class Replay:
         return chunks
 
     def end(self, episode: Episode) -> None:
-        """Write what was seen; an episode that did not finish will be played, and written, again."""
-        self._actions.pop(episode.id, None)
-        for name, images in self._seen.pop(episode.id, {}).items():
+        """Write what was seen in the whole episode; one that died on the way writes nothing, and is played again."""
+        looks = len(self._actions.pop(episode.id, ())) // self.replan_every
+        seen = self._seen.pop(episode.id, {})
+        if any(len(images) != looks for images in seen.values()):
+            return
+        for name, images in seen.items():
             path = self._folder / f"{self._trace(episode).stem}.{name}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial.npy")
-            np.save(partial, np.stack(images))
+            partial = path.with_name(path.name + ".partial")
+            with partial.open("wb") as file:
+                np.save(file, np.stack(images))
             partial.replace(path)
 
     def _trace(self, episode: Episode) -> Path:

@@ -77,10 +77,19 @@ def reach_runs(tmp_path_factory):
 
 @pytest.fixture
 def edit_header():
-    """Return edit_header(path, **fields): change top-level fields of a recorded run's `run.json`."""
+    """Return edit_header(path, **fields): change top-level fields of a run's `run.json`, and its episodes with them."""
 
     def edit(path, **fields):
         file = path / "run.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+        header = json.loads(file.read_text()) | fields
+        file.write_text(json.dumps(header))
+        lines = []
+        for line in (path / EPISODES).read_text().splitlines():
+            seed = dict(header["config"]).get("seed", 0)
+            told = {"suite": header["suite"]["name"], "seed": seed, "protocol_hash": header["protocol_hash"]}
+            result = json.loads(line) | told
+            episode = Episode(task=result["task"], initial_state=result["initial_state"], **told)
+            lines.append(json.dumps(result | {"episode_id": episode.id}) + "\n")
+        (path / EPISODES).write_text("".join(lines))
 
     return edit

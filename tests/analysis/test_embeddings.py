@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from analysis.embeddings import EmbeddingsConfig, read_checkpoints
+from analysis.embeddings_context import HeldOut, held_out_samples
 from analysis.embeddings_vectors import GROUPS, load_vectors, motion_token_ids
 from analysis.figures import figures
 from evals.demos import RecordConfig, RenderConfig, record, render
@@ -19,7 +21,9 @@ from evals.registry import load_command
 from vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vla.data.read import read_episodes
 from vla.errors import TrainingError
+from vla.labellers import AdaptiveLabeller, RawLabeller
 from vla.model import MotionVLA
+from vla.motion import describe
 from vla.presets import preset
 from vla.prompt import Prompter
 from vla.statistics import statistics_of
@@ -156,6 +160,15 @@ def test_a_damaged_file_of_vectors_is_named(tmp_path):
     (tmp_path / "embeddings.npz").write_bytes(b"not a zip")
     with pytest.raises(UsageError, match=r"embeddings\.npz holds no vectors"):
         figures(["embeddings", "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize(("motion", "labeller"), [("raw", RawLabeller()), ("adaptive", AdaptiveLabeller())])
+def test_contextual_features_are_of_the_sentences_that_the_checkpoint_was_trained_on(pair, demos, motion, labeller):
+    checkpoint = replace(load_checkpoint(pair[0]), training={"motion": motion})
+    samples = held_out_samples(checkpoint, HeldOut(demos, observations=1_000_000))
+    statistics = checkpoint.action_statistics("reach")
+    told = [describe(m) for e in read_episodes(demos) for m in labeller.label(e.actions, statistics)]
+    assert Counter(sample.motion for sample in samples) == Counter(told)
 
 
 def test_a_checkpoint_that_never_learnt_to_act_has_no_actions_in_context(demos, tmp_path):

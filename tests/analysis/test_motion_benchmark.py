@@ -14,8 +14,9 @@ from analysis.motion_robustness import at_half_rate, bridge_corpus, rescaled, su
 from analysis.motion_scores import accuracy, boundary_distances, flicker, labelled, score, slot_table
 from analysis.motion_search import ADAPTIVE_SPACE, SETTINGS, mean_accuracy, search, tuned_raw
 from analysis.motion_synthetic import EMBODIMENTS, Embodiment, synthetic_corpora, synthetic_episode
+from envs.reach import suite as reach_suite
 from evals.record import Header
-from evals.types import EpisodeResult, Seconds, Status
+from evals.types import Episode, EpisodeResult, Seconds, Status
 from vla.hmm import HmmLabeller
 from vla.labellers import AdaptiveLabeller, RawLabeller
 from vla.motion import parse, slots_from_motions
@@ -140,12 +141,13 @@ def test_the_global_settings_beat_the_tuned_baseline_on_new_seeds():
 def write_run(folder, suite, traces):
     """A run folder whose episodes start in the states given, each with a trace `(actions, said)`."""
     (folder / "traces").mkdir(parents=True)
-    header = Header({}, {}, "hash", {"name": suite})
+    named = replace(reach_suite(), name=suite)
+    header = Header.of(named, {"suite": suite, "policy": "expert", "seed": 0}, {})
     (folder / "run.json").write_text(json.dumps({"format": 1, **asdict(header)}))
     for state, (actions, said) in traces.items():
-        name = f"{folder.name}{state}"
+        name, protocol = Episode(suite, 0, state, 0, named.protocol.hash).id, named.protocol.hash
         result = EpisodeResult(
-            suite, 0, state, 0, name, Status.SUCCESS, 1, True, True, False, True, 1, Seconds(), "", "", "hash", 0, 1
+            suite, 0, state, 0, name, Status.SUCCESS, 1, True, True, False, True, 1, Seconds(), "", "", protocol, 0, 1
         )
         with (folder / "episodes.jsonl").open("a") as lines:
             lines.write(json.dumps(result.to_json()) + "\n")
@@ -179,7 +181,7 @@ def test_an_initial_state_that_tuning_has_seen_is_no_test(tmp_path):
 
 def test_bad_traces_are_named(tmp_path):
     run = write_run(tmp_path / "run", "libero_goal", {0: (np.zeros((3, 7)), ["stop"])})
-    with pytest.raises(TraceError, match=r"run0.npz: actions \(3, 7\) and 1 intents"):
+    with pytest.raises(TraceError, match=r"[0-9a-f]{16}\.npz: actions \(3, 7\) and 1 intents"):
         pack([run], [], tmp_path / "experts.npz")
     with pytest.raises(TraceError, match="has traces"):
         pack([], [], tmp_path / "experts.npz")

@@ -1,14 +1,18 @@
 """The report says everything a run can say in one file that opens from disk."""
 
+import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from analysis.report import command, labels
-from evals.errors import RunFolderError, UsageError
+from envs.reach import suite
+from evals.errors import RecordError, RunFolderError, UsageError
 from evals.record import read_run
+from evals.types import Status
 
 
 @pytest.fixture
@@ -64,11 +68,30 @@ def test_runs_of_one_suite_are_compared_on_their_episodes(report, reach_runs):
     assert "One run a suite" not in page
 
 
-def test_runs_of_different_protocols_are_compared_with_a_warning(report, write_run, edit_header, tmp_path):
-    header = {"protocol_hash": "other", "protocol": {"settle_steps": 99}}
+def test_runs_of_different_protocols_are_compared_with_a_warning(report, write_run, tmp_path):
     write_run(tmp_path / "runs" / "a", ["+"])
-    edit_header(write_run(tmp_path / "runs" / "b", ["-"]), **header)
+    settled = replace(suite(), protocol=replace(suite().protocol, settle_steps=99))
+    write_run(tmp_path / "runs" / "b", ["-"], suite=settled)
     assert "These runs have different protocols" in words(report(tmp_path / "runs"))
+
+
+def test_several_seeds_of_a_policy_are_compared_as_one(report, write_run, tmp_path):
+    for policy, row in (("one", "++-"), ("other", "+--")):
+        for seed in range(3):
+            write_run(tmp_path / "runs" / policy / f"s{seed}", [row], policy=policy, seed=seed)
+    page = words(report(tmp_path / "runs"))
+    assert page.count("Same episodes, exact McNemar: p") == 1
+    assert "A: reach: one, seeds 0, 1, 2. B: reach: other, seeds 0, 1, 2." in page
+
+
+def test_two_settings_of_a_policy_with_several_seeds_are_told_apart(report, write_run, edit_header, tmp_path):
+    for name, row in (("gentle", "++-"), ("rough", "+--")):
+        for seed in range(2):
+            path = write_run(tmp_path / "runs" / name / f"s{seed}", [row], seed=seed)
+            config = json.loads((path / "run.json").read_text())["config"]
+            edit_header(path, config=config | {"policy_args": {"how": name}})
+    page = words(report(tmp_path / "runs"))
+    assert "A: reach: made_up, gentle/s0, seeds 0, 1. B: reach: made_up, rough/s0, seeds 0, 1." in page
 
 
 def test_said_stands_beside_done_for_every_step_of_a_failure(report, reach_runs):
@@ -121,12 +144,95 @@ def test_no_runs_and_newer_formats_are_errors(write_run, edit_header, tmp_path):
         command([str(tmp_path / "a"), "--out", str(tmp_path / "r.html")])
 
 
-def test_a_broken_trace_is_an_error_that_names_the_file(reach_runs, tmp_path):
+@pytest.mark.parametrize("damage", ["no archive", "cut", "empty", "partial", "flat", "NaN", "short", "text"])
+def test_a_trace_that_does_not_read_leaves_a_note_in_its_place(report, reach_runs, tmp_path, damage):
     copy = shutil.copytree(reach_runs / "shaky", tmp_path / "copy")
-    trace = next((copy / "traces").iterdir())
-    trace.write_bytes(b"no archive")
-    with pytest.raises(RunFolderError, match=trace.name):
-        command([str(copy), "--out", str(tmp_path / "r.html")])
+    failed = next(result for result in read_run(copy).results if result.status is Status.FAILURE)
+    trace = copy / "traces" / f"{failed.episode_id}.npz"
+    content = trace.read_bytes()
+    with np.load(trace) as stored:
+        arrays = dict(stored)
+    changed = {"flat": arrays["actions"].ravel(), "NaN": arrays["actions"] * np.nan, "text": arrays["said"]}
+    if damage in changed:
+        np.savez(trace, **arrays | {"actions": changed[damage]})
+    elif damage == "short":
+        np.savez(trace, **arrays | {"said": arrays["said"][:3]})
+    elif damage == "partial":
+        trace.with_suffix(".partial.npz").write_bytes(content[:700])
+    else:
+        trace.write_bytes({"no archive": b"no archive", "cut": content[:700], "empty": b""}[damage])
+    page = report(copy)
+    assert page.count("Motion said, and motion done") == (40 if damage == "partial" else 39)
+    assert (f"The trace {trace} does not read:" in words(page)) == (damage != "partial")
+
+
+def test_a_protocol_that_does_not_say_what_opens_the_gripper_leaves_a_note(report, edit_header, reach_runs, tmp_path):
+    copy = shutil.copytree(reach_runs / "shaky", tmp_path / "copy")
+    protocol = json.loads((copy / "run.json").read_text())["protocol"]
+    for action in ([0.0] * 7, None):
+        edit_header(copy, protocol=protocol | {"settle_action": action})
+        assert "does not say which settling action holds the gripper open" in words(report(copy))
+
+
+def test_episodes_of_a_task_that_the_header_lacks_are_listed_and_not_counted(report, write_run, edit_header, tmp_path):
+    path = write_run(tmp_path / "a", ["++", "--"])
+    described = json.loads((path / "run.json").read_text())["suite"]
+    session = {"config": {"tasks": ["0"]}, "planned": 2}
+    edit_header(path, suite=described | {"tasks": described["tasks"][:1]}, sessions=[session])
+    page = words(report(path))
+    assert "run.json has no task 1: episodes of it are listed, and count in no rate or comparison." in page
+    assert "Mean of tasks 100.0" in page
+    assert "1 (not in run.json)" in page
+
+
+def test_text_that_no_file_can_hold_is_written_out(report, write_run, tmp_path):
+    page = report(write_run(tmp_path / "a", ["!"], error="no file \ud800 \x1b[2J \u202e"))
+    assert r"no file \ud800 \x1b[2J \u202e" in page
+
+
+def test_a_report_that_cannot_be_written_leaves_the_one_that_was_there(reach_runs, tmp_path, edit_header, write_run):
+    out = tmp_path / "r.html"
+    out.write_text("an earlier report")
+    broken = write_run(tmp_path / "a", ["+"])
+    edit_header(broken, sessions=[{"planned": 3}])
+    with pytest.raises(RunFolderError, match="planned"):
+        command([str(broken), "--out", str(out)])
+    with pytest.raises(RecordError, match="Cannot write"):
+        command([str(reach_runs / "steady"), "--out", str(tmp_path)])
+    with pytest.raises(RecordError, match="Cannot write"):
+        command([str(reach_runs / "steady"), "--out", str(out / "below.html")])
+    assert out.read_text() == "an earlier report"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "r.html"]
+
+
+@pytest.mark.parametrize("megabytes", ["nan", "inf", "-1"])
+def test_a_budget_of_films_is_a_number_from_zero(reach_runs, tmp_path, megabytes):
+    with pytest.raises(UsageError, match="--film-megabytes"):
+        command([str(reach_runs), "--out", str(tmp_path / "r.html"), "--film-megabytes", megabytes])
+
+
+def test_a_copied_folder_is_shown_once_and_that_is_said(report, write_run, tmp_path):
+    path = write_run(tmp_path / "runs" / "a", ["+-"])
+    shutil.copytree(path, tmp_path / "runs" / "b")
+    page = report(tmp_path / "runs")
+    assert page.count('data-outcome="success"') == 1
+    assert f"{tmp_path / 'runs' / 'b'} holds the same record" in words(page)
+
+
+def test_a_run_whose_comparison_was_decided_is_complete_and_says_why(report, write_run, edit_header, tmp_path):
+    path = write_run(tmp_path / "a", ["++  "] * 4)
+    decided = {"text": "A is better than B.", "against": "runs/noop", "episodes": 8}
+    edit_header(path, sessions=[{"config": {"tasks": []}, "planned": 16, "decided": decided}])
+    page = words(report(path))
+    assert "INCOMPLETE" not in page
+    assert "the comparison with runs/noop was decided: A is better than B." in page
+
+
+def test_runs_in_folders_of_one_name_are_told_apart_by_the_folders_above(write_run, tmp_path):
+    places = [("one", 0), ("two", 0), ("two", 1)]
+    runs = [read_run(write_run(tmp_path / root / "reach" / f"seed{seed}", ["+"], seed=seed)) for root, seed in places]
+    ends = ["one/reach/seed0", "two/reach/seed0", "two/reach/seed1"]
+    assert labels(runs) == [f"reach: made_up, {end}" for end in ends]
 
 
 def test_runs_of_one_policy_are_told_apart_by_their_folders(reach_runs):

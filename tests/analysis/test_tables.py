@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -122,17 +124,55 @@ def test_a_suite_with_a_task_without_any_score_has_no_number(write_run, tmp_path
     assert ours(TABLE_3, measure([run]), NAMED).rows[0][4].startswith("?†")
 
 
-def test_different_protocols_are_refused_unless_asked_for_and_then_footnoted(write_run, edit_header, tmp_path):
+def test_different_protocols_are_refused_unless_asked_for_and_then_footnoted(write_run, tmp_path):
+    unsettled = replace(libero_goal(), protocol=replace(libero_goal().protocol, settle_steps=0))
     paths = [
-        write_run(tmp_path / name, ["+"] * 10, suite=libero_goal(), conditions=conditions)
-        for name, conditions in (("a", OURS), ("b", WITHOUT))
+        write_run(tmp_path / name, ["+"] * 10, suite=suite, conditions=conditions)
+        for name, conditions, suite in (("a", OURS, libero_goal()), ("b", WITHOUT, unsettled))
     ]
-    edit_header(paths[1], protocol_hash="other", protocol={"settle_steps": 0})
     runs = [read_run(path) for path in paths]
     with pytest.raises(UsageError, match="settle_steps"):
         measure(runs)
     sheet = ours(TABLE_3, measure(runs, mixed_protocols=True), NAMED)
-    assert any("b other; they differ, so its cells are not comparable" in note for note in sheet.notes)
+    assert any(
+        f"b {unsettled.protocol.hash}; they differ, so its cells are not comparable" in note for note in sheet.notes
+    )
+
+
+def test_a_copied_folder_is_not_counted_twice_and_that_is_said(write_run, tmp_path, capsys):
+    for seed in range(2):
+        write_run(tmp_path / f"s{seed}", ["+-"] * 4, seed=seed)
+    alone = text(capsys, tmp_path, "--format", "markdown")
+    shutil.copytree(tmp_path / "s0", tmp_path / "s0-backup")
+    printed = text(capsys, tmp_path, "--format", "markdown")
+    assert printed.startswith(alone)
+    assert "s0-backup holds the same record" in printed[len(alone) :]
+    assert text(capsys, tmp_path, "--format", "csv").count("\n") == text(
+        capsys, tmp_path / "s0", "--format", "csv"
+    ).count("\n")
+
+
+def test_a_run_whose_comparison_was_decided_is_complete_and_says_why(write_run, edit_header, tmp_path, capsys):
+    path = write_run(tmp_path / "a", ["++  "] * 4)
+    decided = {"text": "A is better than B.", "against": "runs/noop", "episodes": 8}
+    edit_header(path, sessions=[{"config": {"tasks": []}, "planned": 16, "decided": decided}])
+    printed = text(capsys, path, "--format", "markdown")
+    assert "100.0 [67.6, 100.0] n=8‡a" in printed
+    assert "‡ Stopped before all 16 episodes since the comparison with runs/noop was decided: A is better" in printed
+    assert "missing" not in printed
+
+
+def test_what_a_record_says_stays_inside_its_cell_in_every_format(write_run, tmp_path, capsys):
+    hostile = "\x1b[2J\x9b1m\u202ea\r\nb|c<img src=x>[l](u)\ud800"
+    write_run(tmp_path / "a", ["+"] * 4, policy=hostile)
+    printed = {name: text(capsys, tmp_path, "--format", name) for name in ("table", "markdown", "latex", "csv")}
+    for shown in printed.values():
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800]", shown)
+    [line] = [line for line in printed["markdown"].splitlines() if line.startswith("| reach |")]
+    assert len(re.findall(r"(?<!\\)\|", line)) == 4
+    assert "<img" not in line
+    assert "](" not in line
+    assert all(len(row) == 14 for row in csv.reader(io.StringIO(printed["csv"])))
 
 
 def test_two_runs_of_one_seed_and_two_policies_under_one_name_are_refused(write_run, edit_header, tmp_path):

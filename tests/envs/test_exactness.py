@@ -10,7 +10,6 @@ import numpy as np
 import psutil
 import pytest
 
-from envs.simpler_assets import lay_out
 from evals.config import RunConfig, plan
 from evals.record import read_run
 from evals.registry import load_suite
@@ -99,19 +98,11 @@ def kill_one_worker_once():
     return act
 
 
-@pytest.fixture
-def assets(shared, tmp_path_factory, monkeypatch):
-    """The Bridge tasks' files, laid out where workers look for them."""
-    folder = tmp_path_factory.mktemp("assets")
-    lay_out([str(shared / "assets" / "simpler_bridge")], folder / "data")
-    monkeypatch.setenv("MS_ASSET_DIR", str(folder))
-
-
 def test_libero_episodes_are_exact_across_workers_order_and_kills(tmp_path):
     check_exactness("libero_spatial", tmp_path)
 
 
-@pytest.mark.usefixtures("assets")
+@pytest.mark.usefixtures("bridge_assets")
 def test_bridge_episodes_are_exact_across_workers_order_and_kills(tmp_path):
     check_exactness("simpler_bridge", tmp_path)
 

@@ -231,3 +231,29 @@ def test_wrong_use_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("MS_ASSET_DIR", str(tmp_path))
     with pytest.raises(MissingAssetsError, match="vla-eval assets simpler_bridge"):
         build(SPOON)
+
+
+def test_a_grasp_counts_from_the_first_and_from_the_fifth_step_as_simpler_env_counts_them():
+    env = build(SPOON)
+    expert = BridgeExpert(SUITE)
+    expert.attach(env)
+    step = env.reset(episode(SPOON, 5), look=True)
+    expert.begin(episode(SPOON, 5))
+    assert step.partial == {}
+    seen = []
+    for _ in range(SUITE.tasks[SPOON].max_steps):
+        step = env.step(expert.act([step.observation])[0].actions[0], look=True)
+        seen.append(step.partial)
+    assert next(iter(step.partial)) == "is_src_obj_grasped"
+    first = [row["is_src_obj_grasped"] for row in seen].index(True)
+    assert [row["consecutive_grasp"] for row in seen].index(True) == first + 4
+    assert not any(row["moved_correct_obj"] for row in seen[:first])
+    assert seen[-1] == {
+        "is_src_obj_grasped": True,
+        "consecutive_grasp": True,
+        "moved_correct_obj": True,
+        "moved_wrong_obj": False,
+        "src_on_target": True,
+    }
+    env.reset(episode(SPOON, 5), look=False)
+    assert not any(run(env, [IDLE] * 10)[-1].partial.values())

@@ -1,13 +1,16 @@
 """The asset pack: laid out from a folder or an archive, checked file by file, never fetched unasked."""
 
+import http.server
 import json
 import shutil
+import threading
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from envs.simpler_assets import command, default_root, lay_out, manifest, verify
+from envs import simpler_sources
+from envs.simpler_assets import command, default_root, find_pack, lay_out, manifest, verify
 from evals.errors import MissingAssetsError, UnknownNameError, UsageError
 
 TABLE = "tasks/bridge_v2_real2sim_dataset/stages/bridge_table_1_v1.glb"
@@ -122,3 +125,158 @@ def test_every_file_of_the_pack_has_a_hash_in_the_manifest():
     assert len(listed.stand_ins) == 5
     assert all(len(sha256) == 64 for sha256 in [*listed.files.values(), *listed.stand_ins.values()])
     assert json.dumps(sorted(listed.files)).count("simpler") == 0
+
+
+ROBOT = "ManiSkill-WidowX250S-0.2.0"
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Answers as its path says: cut off, without an end, or with a page instead of an archive."""
+
+    def log_message(self, *words):
+        pass
+
+    def do_GET(self):
+        if "/gone/" in self.path:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        if "/cut/" in self.path:
+            self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        self.wfile.write(b"<html>log in</html>" * (10 if "/endless/" in self.path else 1))
+
+
+@pytest.fixture
+def server():
+    """Address of a server."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.fixture
+def untouched(laid_out):
+    """A good pack, of which every byte must be the same after the test, and nothing may lie beside it."""
+
+    def content():
+        return {str(file): file.read_bytes() for file in sorted(laid_out.parent.rglob("pack*/**/*")) if file.is_file()}
+
+    before = content()
+    yield laid_out
+    assert content() == before
+    assert [file.name for file in laid_out.parent.glob("pack*")] == ["pack"]
+
+
+def archive_of(folder, *members, name="v0.2.0.zip"):
+    with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as opened:
+        for member, content in members:
+            opened.writestr(member, content)
+    return folder / name
+
+
+def test_a_mistyped_source_leaves_a_good_pack_as_it_was(untouched):
+    with pytest.raises(UsageError, match="'/nowhere/typo' is no folder"):
+        lay_out(["/nowhere/typo"], untouched)
+
+
+def test_a_source_that_fails_after_a_good_one_leaves_a_good_pack_as_it_was(source, untouched):
+    with pytest.raises(UsageError, match="is no folder"):
+        lay_out([str(source), "/nowhere/typo"], untouched)
+
+
+def test_wrong_files_are_found_before_they_replace_good_ones(untouched, tmp_path):
+    wrong = archive_of(tmp_path, (f"{ROBOT}/wx250s.urdf", "<robot/>"))
+    with pytest.raises(MissingAssetsError, match=r"1 asset files in .*zip or in .* \(left as it was\) are not"):
+        lay_out([str(wrong)], untouched)
+
+
+def test_an_archive_that_leads_out_of_its_folder_is_refused(untouched, tmp_path):
+    for number, member in enumerate((f"{ROBOT}/../../slipped", f"{ROBOT}/meshes/../wx250s.urdf")):
+        (tmp_path / str(number)).mkdir()
+        with pytest.raises(UsageError, match="leads out of its folder"):
+            lay_out([str(archive_of(tmp_path / str(number), (member, "x")))], untouched)
+    assert not list(tmp_path.rglob("slipped"))
+
+
+def test_a_file_longer_than_any_of_the_pack_is_not_unpacked(untouched, tmp_path, monkeypatch):
+    monkeypatch.setattr(simpler_sources, "FILE_BYTES", 1 << 20)
+    bomb = archive_of(tmp_path, (f"{ROBOT}/wx250s.urdf", bytes(2 << 20)))
+    with pytest.raises(UsageError, match=r"wx250s\.urdf in .* is longer than 1 MB"):
+        lay_out([str(bomb)], untouched)
+
+
+def test_a_damaged_archive_is_refused(untouched, tmp_path):
+    file = archive_of(tmp_path, (f"{ROBOT}/wx250s.urdf", "x" * 100))
+    content = bytearray(file.read_bytes())
+    content[60] ^= 255
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match="cannot be unpacked"):
+        lay_out([str(file)], untouched)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("gone/v0.2.0.zip", "404"),
+        ("cut/v0.2.0.zip", "was cut off: 19 of 1000000 bytes came"),
+        ("page/v0.2.0.zip", "cannot be unpacked: File is not a zip file"),
+        ("endless/v0.2.0.zip", "is longer than 0 MB"),
+        ("page/other.zip", "No upstream archive named 'other.zip'"),
+    ],
+)
+def test_a_download_that_is_not_the_archive_is_refused(path, words, server, untouched, monkeypatch):
+    monkeypatch.setattr(simpler_sources, "ARCHIVE_BYTES", 100)
+    with pytest.raises(UsageError, match=words):
+        lay_out([f"{server}/{path}"], untouched)
+
+
+def test_a_folder_that_cannot_be_written_is_named(source, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be laid out"):
+        lay_out([str(source)], tmp_path / "file" / "data")
+
+
+def test_files_that_are_not_the_packs_are_not_touched(source, laid_out):
+    foreign = laid_out / "robots" / "panda" / "panda.urdf"
+    foreign.parent.mkdir()
+    foreign.write_text("<robot/>")
+    (laid_out / PLATE).unlink()
+    lay_out([str(source)], laid_out)
+    assert foreign.read_text() == "<robot/>"
+
+
+@pytest.mark.parametrize("told", ["{}/", "{}/data", "{}"])
+def test_the_variable_may_name_the_folder_or_the_one_above_it(told, source, tmp_path, monkeypatch):
+    lay_out([str(source)], tmp_path / "data")
+    monkeypatch.setenv("MS_ASSET_DIR", told.format(tmp_path))
+    assert find_pack().root == tmp_path / "data"
+
+
+def test_a_variable_that_leads_nowhere_is_named(monkeypatch):
+    monkeypatch.setenv("MS_ASSET_DIR", "/nowhere/")
+    with pytest.raises(MissingAssetsError, match=r"not in /nowhere/data \(MS_ASSET_DIR is /nowhere/\)"):
+        find_pack()
+
+
+def test_the_variable_may_begin_with_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_root({"MS_ASSET_DIR": "~/assets"}) == tmp_path / "assets" / "data"
+
+
+def test_without_any_home_there_still_is_a_place():
+    assert default_root({}).parts[-2:] == ("motion-vla", "simpler_bridge")
+
+
+def test_an_archive_without_a_file_of_the_pack_is_refused(untouched, tmp_path):
+    with pytest.raises(UsageError, match="holds no file of the pack"):
+        lay_out([str(archive_of(tmp_path, ("other/readme", "x")))], untouched)
+
+
+def test_only_meshes_and_textures_are_taken_where_names_are_not_known(source, tmp_path):
+    shutil.copytree(source, tmp_path / "source")
+    (tmp_path / "source" / EGGPLANT / "run.sh").touch()
+    (tmp_path / "source" / EGGPLANT / "extra").symlink_to("/etc/hostname")
+    lay_out([str(tmp_path / "source")], tmp_path / "pack")
+    assert not any((tmp_path / "pack" / EGGPLANT / name).exists() for name in ("run.sh", "extra"))

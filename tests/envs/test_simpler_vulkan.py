@@ -1,5 +1,7 @@
 """Which driver draws: the user's, the GPU's, or Mesa's; and what to install when there is none."""
 
+import ctypes.util
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +22,16 @@ def machine(monkeypatch, tmp_path):
         monkeypatch.setenv(variable, "")
     monkeypatch.setattr(vulkan, "DRIVER_FOLDERS", (tmp_path,))
     monkeypatch.setattr(vulkan, "NVIDIA", tmp_path / "no-gpu")
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
     return tmp_path
+
+
+def described(file, library):
+    """Describe a driver to the Vulkan loader."""
+    file.write_text(
+        json.dumps({"file_format_version": "1.0.0", "ICD": {"library_path": library, "api_version": "1.3.0"}})
+    )
+    return file
 
 
 def test_software_draws_where_there_is_no_gpu(machine):
@@ -29,16 +40,40 @@ def test_software_draws_where_there_is_no_gpu(machine):
     assert os.environ["VK_ICD_FILENAMES"] == str(machine / "lvp_icd.x86_64.json")
 
 
-def test_a_gpu_draws_where_there_is_one(machine):
+def test_a_gpu_draws_where_there_is_one(machine, monkeypatch):
     (machine / "no-gpu").touch()
     (machine / "lvp_icd.json").touch()
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: "libGLX_nvidia.so.0")
     assert vulkan.choose_driver() == "the NVIDIA driver"
-    assert os.environ["VK_ICD_FILENAMES"] == ""
+    assert "VK_ICD_FILENAMES" not in os.environ
 
 
-def test_the_users_choice_is_left_alone(machine, monkeypatch):
-    monkeypatch.setenv("VK_ICD_FILENAMES", "/opt/mine.json")
-    assert vulkan.choose_driver() == "VK_ICD_FILENAMES=/opt/mine.json"
+def test_software_draws_where_the_gpus_driver_is_for_computing_only_and_the_record_says_so(machine):
+    (machine / "no-gpu").touch()
+    (machine / "lvp_icd.json").touch()
+    assert "; an NVIDIA driver is loaded without its Vulkan library" in vulkan.choose_driver()
+    assert os.environ["VK_ICD_FILENAMES"] == str(machine / "lvp_icd.json")
+
+
+@pytest.mark.parametrize("variable", vulkan.USER_CHOICE)
+def test_the_users_choice_is_left_alone(machine, monkeypatch, variable):
+    mine = described(machine / "mine.json", "libm.so.6")
+    monkeypatch.setenv(variable, f"/absent.json:{mine}")
+    assert vulkan.choose_driver() == f"{variable}=/absent.json:{mine}"
+
+
+@pytest.mark.parametrize("variable", vulkan.USER_CHOICE)
+@pytest.mark.parametrize("harm", ["no file", "no library", "no description"])
+def test_a_choice_of_a_driver_that_is_not_there_is_no_choice(machine, monkeypatch, variable, harm):
+    (machine / "lvp_icd.json").touch()
+    absent = machine / "nvidia_icd.json"
+    if harm == "no library":
+        described(absent, "libGLX_none.so.0")
+    elif harm == "no description":
+        absent.write_text("[]")
+    monkeypatch.setenv(variable, str(absent))
+    assert f"; {variable}={absent} names no driver that is here" in vulkan.choose_driver()
+    assert os.environ.get("VK_DRIVER_FILES") is None
 
 
 def test_without_any_driver_the_error_says_what_to_install(machine):
@@ -46,16 +81,17 @@ def test_without_any_driver_the_error_says_what_to_install(machine):
         vulkan.choose_driver()
 
 
-def test_a_driver_that_cannot_draw_is_an_error_that_says_what_to_install():
+def test_a_driver_that_cannot_draw_is_an_error_that_says_what_to_install(tmp_path):
     program = (
         "from envs.simpler_vulkan import start_renderer\n"
         "from evals.errors import RendererError\n"
         "try: start_renderer()\n"
         "except RendererError as error: print(error)"
     )
-    environment = {**os.environ, "VK_ICD_FILENAMES": "/nonexistent.json"}
+    driver = described(tmp_path / "broken_icd.json", "libm.so.6")
+    environment = {**os.environ, "VK_ICD_FILENAMES": str(driver), "VK_DRIVER_FILES": ""}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True
     )
-    assert "SAPIEN cannot draw with VK_ICD_FILENAMES=/nonexistent.json" in done.stdout
+    assert f"SAPIEN cannot draw with VK_ICD_FILENAMES={driver}" in done.stdout
     assert "apt-get install" in done.stdout

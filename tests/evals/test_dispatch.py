@@ -1,16 +1,20 @@
 """Which worker runs what, who is asked what, and how plugins are found."""
 
 import sys
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from envs.reach import suite
 from evals.batching import Batcher
+from evals.caller import Caller
 from evals.contract import one_at_a_time
 from evals.errors import UnknownNameError, UsageError
 from evals.policies.simple import noop, random
 from evals.registry import load_command, load_policy, load_suite
+from evals.rollout import checked_chunk
 from evals.schedule import Schedule
 from evals.types import ActionChunk, Episode, Observation
 
@@ -45,6 +49,11 @@ def test_an_episode_that_was_put_back_runs_next():
     assert schedule.next(0) == first
 
 
+def batcher(policy, exact=False):
+    check = partial(checked_chunk, replan_every=1, suite=REACH)
+    return Batcher(policy, exact, check, Caller("scripted", 5.0))
+
+
 class Scripted:
     """A policy that records the batches it got and raises on initial state 1."""
 
@@ -63,29 +72,48 @@ class Scripted:
 
 def test_what_is_waiting_becomes_one_call():
     policy = Scripted()
-    answers = Batcher(policy, exact=False).answer([observation(0), observation(2)])
+    answers = batcher(policy).answer([observation(0), observation(2)])
     assert policy.batches == [2]
     assert [answer.chunk.actions[0, 0] for answer in answers] == [0.0, 2.0]
 
 
 def test_exact_asks_one_at_a_time():
     policy = Scripted()
-    Batcher(policy, exact=True).answer([observation(0), observation(2)])
+    batcher(policy, exact=True).answer([observation(0), observation(2)])
     assert policy.batches == [1, 1]
 
 
 def test_a_batch_that_fails_is_asked_again_one_by_one_so_that_only_the_culprit_fails():
     policy = Scripted()
-    answers = Batcher(policy, exact=False).answer([observation(0), observation(1), observation(2)])
+    answers = batcher(policy).answer([observation(0), observation(1), observation(2)])
     assert policy.batches == [3, 1, 1, 1]
     assert [answer.chunk is None for answer in answers] == [False, True, False]
     assert "ValueError: cannot do state 1" in answers[1].error
 
 
+def test_a_batch_that_fails_is_asked_again_about_what_was_seen_and_not_about_what_it_left():
+    class Working(Scripted):
+        def act(self, observations):
+            for seen in observations:
+                seen.state[:] += 1.0
+                seen.images["top"][:] = 9
+                object.__setattr__(seen.episode, "seed", 9)
+            if len(observations) > 1:
+                raise MemoryError("out of memory")
+            [seen] = observations
+            return [ActionChunk(np.full((1, 7), seen.state[0] + seen.images["top"][0]))]
+
+    def seen(state):
+        return replace(observation(state), images={"top": np.zeros(3)}, state=np.full(8, float(state)))
+
+    answers = batcher(Working()).answer([seen(0), seen(1)])
+    assert [answer.chunk.actions[0, 0] for answer in answers] == [10.0, 11.0]
+
+
 def test_a_wrong_number_of_chunks_is_an_error():
     policy = Scripted()
     policy.act = lambda observations: []
-    [answer] = Batcher(policy, exact=False).answer([observation()])
+    [answer] = batcher(policy).answer([observation()])
     assert "returned 0 chunks for 1 observations" in answer.error
 
 
@@ -111,8 +139,8 @@ def test_options_are_parsed_after_their_annotations():
 
 
 def test_a_plugin_of_ours_without_its_packages_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.setitem(sys.modules, "scipy", None)
     for module in [name for name in sys.modules if name.startswith("analysis")]:
         monkeypatch.delitem(sys.modules, module)
-    with pytest.raises(UsageError, match=r"needs the package 'pandas': pip install 'motion-vla\[analysis\]'"):
+    with pytest.raises(UsageError, match=r"needs the package 'scipy': pip install 'motion-vla\[analysis\]'"):
         load_command("tables")

@@ -2,13 +2,14 @@
 
 import pickle
 from dataclasses import replace
+from importlib.resources import files
 
 import numpy as np
 import pytest
 
 from envs.reach import ReachEnv, suite
-from evals.errors import GateError, UnknownNameError
-from evals.gates import GATES, check, require, run_gates
+from evals.errors import ContractError, GateError, UnknownNameError
+from evals.gates import GATES, check, golden, require, run_gates
 from evals.gates.rotations import declared_matrix
 from evals.policies.simple import noop
 from evals.rotations import matrix_to_axis_angle
@@ -185,3 +186,40 @@ def test_an_unknown_gate_is_refused_with_a_suggestion():
 def test_gates_run_by_name_and_their_findings_can_be_pickled():
     findings = run_gates("reach", "noop", {}, ["gripper"])
     assert [finding.gate for finding in pickle.loads(pickle.dumps(findings))] == ["spaces", "gripper"]
+
+
+def placed(state_of):
+    """Reach that takes another initial state than it is asked for."""
+
+    class Env(ReachEnv):
+        def reset(self, episode, look):
+            super().reset(replace(episode, initial_state=state_of(episode.initial_state)), look)
+            self._episode = episode
+            return self._result(look)
+
+    return Env
+
+
+@pytest.mark.parametrize("state_of", [lambda state: 0, lambda state: state // 2, lambda state: min(state, 2)])
+def test_a_suite_that_has_fewer_scenes_than_initial_states_is_found(state_of):
+    [finding] = check(SUITE, make_env=placed(state_of), probes=["initial_states"])
+    assert finding.passed is False
+    assert "the same scene" in finding.happened
+
+
+def test_different_initial_states_pass_and_a_single_one_cannot_be_compared():
+    one = replace(SUITE, protocol=replace(SUITE.protocol, initial_states=1))
+    assert [check(suite, probes=["initial_states"])[0].passed for suite in (SUITE, one)] == [True, None]
+
+
+def test_a_reference_may_lie_in_a_package_at_a_path_or_beside_a_single_module(tmp_path, monkeypatch):
+    (tmp_path / "onemodule.py").write_text("from envs.reach import ReachEnv\n")
+    stored = files("envs") / "data/reach_reference.json"
+    (tmp_path / "moments.json").write_text(stored.read_text())
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for reference in ("envs:data/reach_reference.json", tmp_path / "moments.json", "moments.json"):
+        suite = replace(SUITE, env="onemodule:ReachEnv", reference=reference)
+        assert [finding.passed for finding in check(suite, probes=["state", "settle", "frame"])] == [True] * 3
+    for reference in ("absent:moments.json", "absent.json"):
+        with pytest.raises(ContractError, match="reference 'absent"):
+            golden.load(replace(SUITE, env="onemodule:ReachEnv", reference=reference), 0)

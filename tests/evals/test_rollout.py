@@ -105,3 +105,24 @@ def test_a_chunk_shorter_than_the_replanning_interval_is_refused():
 def test_something_that_is_no_chunk_is_refused():
     with pytest.raises(PolicyOutputError, match="returned ndarray, expected"):
         play(lambda observation: np.zeros((1, 7)))
+
+
+class StageEnv(ReachEnv):
+    """Counts, as some benchmarks do, how far an episode came."""
+
+    moved = False
+
+    def step(self, action, look):
+        self.moved = self.moved or bool(np.any(action[:3]))
+        return replace(super().step(action, look), partial={"moved": np.bool_(self.moved), "grasped": False})
+
+
+def test_partial_outcomes_are_those_of_the_last_step_and_change_nothing_else():
+    env = StageEnv(REACH, REACH.tasks[1], ())
+    done = rollout(env, REACH, EPISODE, straight_to_the_ball(env, 1), Conduct(), beat=lambda phase: None)
+    plain = ReachEnv(REACH, REACH.tasks[1], ())
+    without = rollout(plain, REACH, EPISODE, straight_to_the_ball(plain, 1), Conduct(), beat=lambda phase: None)
+    assert done.partial == {"moved": True, "grasped": False}
+    assert done.partial["moved"] is True
+    assert without.partial == {}
+    assert done.trajectory_hash == without.trajectory_hash

@@ -14,7 +14,7 @@ import pytest
 from evals.config import RunConfig
 from evals.errors import RunFolderError, RunIncompleteError, SpaceMismatchError, UsageError
 from evals.provenance import hash_path
-from evals.record import read_run
+from evals.record import read_header, read_run
 from evals.runner import run
 from evals.setup import prepare
 from evals.types import Status
@@ -153,6 +153,12 @@ def test_a_run_stops_as_soon_as_a_comparison_is_decided(tmp_path):
     assert len(watch.results) < 40
     assert summary.total("missing") == 0
     assert watch.said[-1].startswith("A is better than B by more than 20.0 points")
+    [session] = read_header(tmp_path / "expert").sessions
+    told = {"text": watch.said[-1], "against": str(tmp_path / "noop"), "episodes": len(watch.results)}
+    assert session["decided"] == told
+    run(prepare(config(tmp_path / "expert", policy="expert", trials=10)), Watch())
+    run(prepare(config(tmp_path / "expert", policy="expert", **against)), Watch())
+    assert "decided" not in read_header(tmp_path / "expert").sessions[-1]
 
 
 def test_a_run_to_compare_with_that_is_none_is_refused_before_anything_runs(tmp_path):

@@ -203,3 +203,32 @@ def test_csv_and_json_hold_the_same_numbers(summary):
 def test_an_unknown_format_is_a_usage_error(summary):
     with pytest.raises(UsageError, match="yaml"):
         render(summary, "yaml")
+
+
+def test_a_partial_outcome_stands_beside_success_and_only_where_the_suite_counts_one():
+    half = [result(0, i, Status.FAILURE, partial={"grasped": i == 0, "moved": True}) for i in range(2)]
+    summary = summarise("toy", TASKS, [*half, result(1, 0, partial={"grasped": True, "moved": False})], {0: 2, 1: 1})
+    assert "| Task | Success | grasped | 95 % interval |" in render(summary, "markdown")
+    assert "| 0 do 0 | 0.0 | 50.0 |" in render(summary, "markdown")
+    assert "| Mean of tasks | 50.0 | 75.0 |" in render(summary, "markdown")
+    rows = list(csv.DictReader(io.StringIO(render(summary, "csv"))))
+    assert [(row["grasped"], row["moved"]) for row in rows] == [("0.5", "1.0"), ("1.0", "0.0"), ("0.75", "0.5")]
+    assert "grasped" not in render(summarise("toy", TASKS, [result(0, 0)], {0: 1}), "csv")
+
+
+def test_an_episode_without_a_partial_outcome_is_missing_and_not_without_success_in_it():
+    known, older = result(0, 0, partial={"grasped": True}), result(0, 1)
+    summary = summarise("toy", TASKS, [known, older, result(1, 0)], {0: 2, 1: 1})
+    assert summary.tasks[0].partial == {"grasped": 1.0}
+    assert f"| 1 do 1 | 100.0 | {NOTHING} |" in render(summary, "markdown")
+    assert summary.partial == {"grasped": None}
+
+
+def test_partial_outcomes_survive_the_record_and_old_lines_read_as_before():
+    known, older = result(0, 0, partial={"grasped": True}), result(0, 1)
+    assert EpisodeResult.from_json(json.loads(json.dumps(known.to_json()))) == known
+    assert known.to_json()["partial.grasped"] is True
+    assert not [name for name in older.to_json() if name.startswith("partial")]
+    with pytest.raises(ValueError, match="true or false"):
+        EpisodeResult.from_json({**older.to_json(), "partial.grasped": "no"})
+    assert EpisodeResult.from_json(older.to_json()) == older

@@ -12,7 +12,9 @@ from vla.actions import ActionTokenizer, OpenVLAActionTokenizer, normalize_affin
 from vla.errors import ActionDataError
 from vla.statistics import (
     ActionSamples,
+    bounds,
     check_actions,
+    rare_in_words,
     read_statistics,
     statistics_from_json,
     statistics_of,
@@ -177,3 +179,35 @@ def test_bad_actions_are_named(actions, message):
 def test_statistics_of_nothing_are_refused():
     with pytest.raises(ActionDataError, match="'d' has no episode"):
         statistics_of("d", [])
+
+
+def rarely_turning(value=0.5, jitter=0.0):
+    """2000 steps; yaw stands still (or jitters) but for eight of them."""
+    steps = np.random.default_rng(3).normal(0, 0.3, (2000, 7))
+    steps[:, 3:5] = 0.0
+    steps[:, 5] = np.random.default_rng(4).uniform(-jitter, jitter, 2000) if jitter else 0.0
+    steps[20:28, 5] = value
+    steps[:, 6] = np.arange(2000) % 2
+    return steps
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1e-5])
+@pytest.mark.parametrize("value", [0.5, -0.5])
+def test_a_turn_in_fewer_than_one_step_of_a_hundred_can_be_said_and_is_remarked_on(value, jitter):
+    steps = rarely_turning(value, jitter)
+    statistics = statistics_of("knobs", [steps])
+    tokens = ActionTokenizer()
+    back = unnormalize_affine(tokens.decode(tokens.encode(normalize_affine(steps, statistics))), statistics)
+    np.testing.assert_allclose(back[:, 5], steps[:, 5], atol=0.5 / 128)
+    assert normalize_scale(steps, statistics)[20, 5] == np.sign(value)
+    assert back[0, 3] == 0
+    [line] = rare_in_words(statistics)
+    assert line.startswith("yaw moves in fewer than 1 % of the steps")
+
+
+def test_dimensions_that_move_keep_their_quantiles():
+    statistics = statistics_of("cups", [np.random.default_rng(0).normal(0, 1, (500, 6)) @ np.eye(6, 7)])
+    low, high = bounds(statistics)
+    np.testing.assert_array_equal(low, statistics.q01)
+    np.testing.assert_array_equal(high, statistics.q99)
+    assert rare_in_words(statistics) == []

@@ -73,6 +73,7 @@ def test_a_frozen_tower_may_lie_in_the_checkpoint(frozen):
 
 def test_another_frozen_tower_is_refused(frozen):
     folder, model = frozen
+    torch.manual_seed(1)
     Dinov2Model(tower_hf_config(model.config.towers[0], 56)).save_pretrained(folder / "tower")
     with pytest.raises(CheckpointError, match=r"frozen tower 'dino'.*is another one"):
         load_checkpoint(folder / "checkpoint")

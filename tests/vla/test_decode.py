@@ -4,6 +4,7 @@ import pytest
 import torch
 from nano_models import INSTRUCTIONS, nano, nano_decoder, random_images
 
+from vla.errors import NotFiniteError
 from vla.grammar import grammar
 from vla.motion import all_motions, describe, parse
 from vla.plain_decode import plain_decode
@@ -117,3 +118,14 @@ def test_an_answer_without_motion_has_seven_choices():
     model, prompter = nano(motion=False)
     answer = nano_decoder(model, prompter).decode(observed(model, 1, 0), INSTRUCTIONS[:1])[0]
     assert (answer.motion, len(answer.action_ids), answer.passes) == (None, 7, 7)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_no_answer(value):
+    model, prompter = nano()
+    seen = observed(model, 2, 0).clone()
+    seen[1, 3] = value
+    decoder = nano_decoder(model, prompter)
+    with pytest.raises(NotFiniteError, match="has no answer"):
+        decoder.decode(seen, INSTRUCTIONS[:2])
+    assert decoder.decode(seen[:1], INSTRUCTIONS[:1])[0].action_ids

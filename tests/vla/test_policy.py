@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from nano_models import nano
 
 from envs.reach import suite as reach
+from evals.cli import main
 from evals.conformance import check_policy
 from evals.errors import SpaceMismatchError, UsageError
-from evals.types import Episode, Observation
+from evals.record import read_run
+from evals.types import Episode, Observation, Status
 from vla.checkpoint import Checkpoint, save_checkpoint
 from vla.decode import Decoded
 from vla.errors import ImageError
@@ -161,3 +164,19 @@ def test_euler_angles_become_axis_angle():
 
 def test_the_policy_names_its_weights_for_the_record(checkpoint):
     assert vla(reach(), checkpoint=checkpoint, unnorm_key="reach").checkpoint == checkpoint
+
+
+def test_a_model_without_an_answer_is_an_error_of_the_policy_and_no_failure(tmp_path):
+    """Finite weights whose scores overflow would otherwise act as if they had been trained so."""
+    model, prompter = nano()
+    with torch.no_grad():
+        for weight in model.projector.parameters():
+            weight.mul_(1e30)
+    save_checkpoint(tmp_path / "checkpoint", Checkpoint(model, prompter, STATISTICS, "finetune"))
+    told = {"suite": "reach", "policy": "vla", "checkpoint": tmp_path / "checkpoint", "policy-args": "unnorm_key=reach"}
+    told |= {"tasks": 0, "trials": 1, "workers": 1, "out": tmp_path / "run"}
+    with pytest.raises(SystemExit):
+        main([*(str(part) for name, value in told.items() for part in (f"--{name}", value)), "--no-gates"])
+    [result] = read_run(tmp_path / "run").results
+    assert (result.status, result.status.scored) == (Status.POLICY_ERROR, False)
+    assert "it has no answer" in result.error

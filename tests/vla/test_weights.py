@@ -1,5 +1,6 @@
 """Published weights arrive tensor by tensor, and towers compute what timm's compute."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -173,6 +174,47 @@ def test_a_language_model_with_more_tokens_than_the_tokenizer_is_refused():
         load_language(model, state, "test")
 
 
+def test_an_output_layer_of_its_own_is_refused_by_a_model_that_ties_it():
+    model, _ = nano()
+    state = {name: value.clone() for name, value in model.language.state_dict().items()}
+    load_language(model, {**state, "lm_head.weight": state["lm_head.weight"].double()}, "equal")
+    state["lm_head.weight"][3, 0] += 1
+    with pytest.raises(WeightsError, match=r"test: lm_head\.weight .* and model\.embed_tokens\.weight .* differ"):
+        load_language(model, state, "test")
+
+
+def test_a_language_model_with_fewer_tokens_than_the_tokenizer_is_refused():
+    model, prompter = nano()
+    rows = prompter.tokenizer.get_vocab_size() - 257
+    state = dict(model.language.state_dict())
+    short = {name: value[:rows] if "embed" in name or "lm_head" in name else value for name, value in state.items()}
+    with pytest.raises(WeightsError, match=f"{rows} rows, the tokenizer {rows + 1} tokens"):
+        load_language(model, short, "test")
+
+
+def test_weights_that_lack_tensors_are_not_filled_up_at_random(tmp_path):
+    published = Dinov2Model(
+        Dinov2Config(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=2, patch_size=14)
+    )
+    published.save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**described, "num_hidden_layers": 2}))
+    tower = replace(preset("nano").towers[0], source=str(tmp_path))
+    with pytest.raises(WeightsError, match=r"lack encoder\.layer\.1\."):
+        load_tower(nano(towers=(tower,))[0], tower)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"model_type": "evil"}', '{"model_type": "dinov2", "hidden_size": 0}']
+)
+def test_a_damaged_folder_of_weights_is_named(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs")
+    tower = replace(preset("nano").towers[0], source=str(tmp_path))
+    with pytest.raises(WeightsError, match=rf"the folder '{tmp_path}'"):
+        load_tower(nano(towers=(tower,))[0], tower)
+
+
 def test_a_fingerprint_tells_tensors_apart():
     one = {"a": torch.zeros(2), "b": torch.ones(2)}
     assert fingerprint(one.items()) == fingerprint(reversed(one.items()))
@@ -199,8 +241,8 @@ def dinov2():
 
 
 def test_the_packaged_dinov2_is_the_one_that_checkpoints_name(dinov2):
-    expected = "23d60f8fa35c92c14334168859d1bfbb00797360da3438c43fcba4e274195767"
-    assert fingerprint(dinov2.towers.state_dict().items()) == expected
+    expected = "5fc6e8d4f67a89db44a76c7aa990d771ce934d07cfdfdba541e3f86efe0bb638"
+    assert dinov2.towers["dino"].published_hash == expected
 
 
 def test_the_packaged_dinov2_sees_structure(dinov2):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,12 +11,16 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from evals.plain import show
 from vla.data.episode import Episode
-from vla.data.errors import DataError, OnBad, Where, fail
-from vla.data.read import ReadOptions, dataset_format, read_episodes
+from vla.data.errors import DataError, Where, printable, reading
+from vla.data.read import ReadOptions, check_layouts, dataset_format
+from vla.data.whole import LeftOut, SkipOptions, read_whole
 from vla.labellers import AdaptiveLabeller, Labeller
 from vla.motion import describe
-from vla.statistics import DIMENSIONS, ActionStatistics, statistics_of, write_statistics
+from vla.statistics import DIMENSIONS, ActionStatistics, rare_in_words, statistics_of, write_statistics
+
+_WIDEST = 200
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,17 @@ class StatsConfig:
         directory: Folder of the dataset: LeRobot v2.0, v2.1 or v3.0, RLDS (TFDS), LIBERO HDF5 files, or recorded
             demonstrations.
         read: How to read it.
-        skip_bad: Count and list what cannot be read, instead of stopping there.
+        skip: What becomes of what cannot be read.
+        images: Decode every picture and count every video's frames, and remember in the folder what was seen, so that
+            training need not do it; otherwise the first picture of each camera is decoded.
         statistics: Write the action statistics to this file, in the layout of OpenVLA's dataset_statistics.json.
         top: How many labels and instructions to show, most frequent first.
     """
 
     directory: Annotated[Path, tyro.conf.Positional]
     read: Annotated[ReadOptions, tyro.conf.arg(name="")] = field(default_factory=ReadOptions)
-    skip_bad: bool = False
+    skip: Annotated[SkipOptions, tyro.conf.arg(name="")] = field(default_factory=SkipOptions)
+    images: bool = False
     statistics: Path | None = None
     top: int = 20
 
@@ -54,7 +60,8 @@ class Card:
         statistics: of the actions.
         labels: motion sentence -> steps.
         instructions: instruction -> episodes.
-        bad: what could not be read.
+        left_out: what cannot be used, and why.
+        excess: the error if that is more than may be.
     """
 
     directory: Path
@@ -66,51 +73,59 @@ class Card:
     statistics: ActionStatistics
     labels: Counter[str]
     instructions: Counter[str]
-    bad: tuple[str, ...]
+    left_out: LeftOut
+    excess: DataError | None
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run `vla-train stats` and return the exit code."""
     config = tyro.cli(StatsConfig, args=arguments, prog="vla-train stats")
-    bad: list[DataError] = []
-    card = make_card(config.directory, config.read, on_bad=bad.append if config.skip_bad else fail)
-    sys.stdout.write(card_text(card, config.top))
+    check_layouts(config.read.layout, (config.directory,))
+    card = make_card(config.directory, config.read, config.skip, config.images)
+    show(card_text(card, config.top))
     if config.statistics:
-        write_statistics(config.statistics, [card.statistics])
+        with reading(Where(config.statistics), "cannot be written"):
+            write_statistics(config.statistics, [card.statistics])
+    if card.excess:
+        raise card.excess
     return 0
 
 
 def make_card(
     directory: Path,
     options: ReadOptions | None = None,
+    skip: SkipOptions | None = None,
+    images: bool = False,
     labeller: Labeller | None = None,
-    on_bad: OnBad = fail,
 ) -> Card:
-    """Read a whole dataset, decode the first image of every camera of every episode, and label every step.
+    """Read a whole dataset, look at its pictures, and label every step.
+
+    Args:
+        directory: of the dataset.
+        options: for the reader.
+        skip: what becomes of what cannot be read.
+        images: whether to look at every picture, and not at the first of every camera of every episode alone.
+        labeller: of the motions; by default the adaptive one.
 
     Raises:
-        DataError: nothing in it can be read, or what `on_bad` raises for one episode.
+        DataError: nothing in it can be used; or, unless that may be skipped, something in it cannot be read.
     """
-    bad: list[str] = []
-
-    def note(error: DataError) -> None:
-        on_bad(error)
-        bad.append(str(error))
-
+    whole = read_whole(directory, options, skip or SkipOptions(), images)
+    left = whole.left_out
     episodes: list[Episode] = []
     cameras: dict[str, tuple[int, int]] = {}
-    for episode in read_episodes(directory, options, note):
+    for episode in whole.episodes:
         try:
             for name, frames in episode.cameras.items():
                 height, width, _ = frames[0].shape
                 cameras.setdefault(name, (height, width))
             episodes.append(episode)
         except DataError as error:
-            note(error)
+            left.note(error)
     if not episodes:
-        reasons = "\n  ".join(["", *bad])
-        raise DataError(Where(directory), f"no episode can be read ({len(bad)} are broken).{reasons}")
-    statistics = statistics_of(episodes[0].dataset, [episode.actions for episode in episodes])
+        reasons = "\n  ".join(["", *left.lines()])
+        raise DataError(Where(directory), f"no episode can be used ({len(left.lines())} are left out).{reasons}")
+    statistics = statistics_of(episodes[0].dataset, [one.learnt for one in episodes if len(one.learnt)])
     return Card(
         directory=directory,
         format=dataset_format(directory),
@@ -121,7 +136,8 @@ def make_card(
         statistics=statistics,
         labels=_labels(episodes, statistics, labeller or AdaptiveLabeller()),
         instructions=Counter(episode.instruction for episode in episodes),
-        bad=tuple(bad),
+        left_out=left,
+        excess=left.excess(directory, len(episodes), len({episode.where.file for episode in episodes})),
     )
 
 
@@ -146,8 +162,8 @@ def card_text(card: Card, top: int = 20) -> str:
         _counts_text("motion labels (adaptive, share of steps)", card.labels, top, share=True),
         _counts_text("instructions (episodes)", card.instructions, top),
     ]
-    if card.bad:
-        blocks.append("\n".join([f"left out: {len(card.bad)}", *(f"  {line}" for line in card.bad)]))
+    if lines := card.left_out.lines():
+        blocks.append("\n".join([f"left out: {len(lines)}", *(f"  {line}" for line in lines)]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -164,13 +180,14 @@ def _actions_text(statistics: ActionStatistics) -> str:
     lines = ["action    " + "".join(f"{name:>11}" for name in columns)]
     for index, dimension in enumerate(DIMENSIONS):
         lines.append(f"{dimension:<10}" + "".join(f"{getattr(statistics, name)[index]:>11.4f}" for name in columns))
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"note: {line}" for line in rare_in_words(statistics))])
 
 
 def _counts_text(title: str, counts: Counter[str], top: int, share: bool = False) -> str:
     total = counts.total()
     lines = [f"{title}: {len(counts)} different"]
     for text, count in counts.most_common(top):
+        text = printable(text[:_WIDEST])
         lines.append(f"  {count / total:>6.1%}  {text}" if share else f"  {count:>6}  {text}")
     if len(counts) > top:
         lines.append(f"  {len(counts) - top} more")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vla.data.convention import Convention
 from vla.data.episode import Episode, checked
-from vla.data.errors import DataError, OnBad, Where, fail
-from vla.data.frames import Frames, Image
+from vla.data.errors import DataError, NothingToLearnError, OnBad, Where, attempt, fail, reader, reading
+from vla.data.frames import Frames, Image, picture
+from vla.data.json_files import member, read_json
 
 MANIFEST = "demos.json"
 FORMAT = 1
@@ -39,10 +41,25 @@ class DrawnFrames:
     def __getitem__(self, step: int) -> Image:
         if step % self.every:
             raise DataError(self.where, f"holds every {self.every}th image; step {step} was not drawn.")
-        images: NDArray[np.uint8] = np.load(self.where.file, mmap_mode="r")
-        return np.array(images[step // self.every])
+        with reading(self.where, f"cannot read the image of step {step}"):
+            return picture(np.array(self.stored()[step // self.every]))
+
+    def stored(self) -> NDArray[np.generic]:
+        """Return the file's images `[N, H, W, 3]`, not yet read.
+
+        Raises:
+            DataError: it is no such file, or holds more or fewer images than the episode has steps for.
+        """
+        with reading(self.where, "cannot read the images"):
+            images: NDArray[np.generic] = np.load(self.where.file, mmap_mode="r")
+            expected = -(-self.steps // self.every)
+            if images.ndim != 4 or len(images) != expected:
+                problem = f"holds images of shape {images.shape}; {expected} are expected for {self.steps} steps"
+                raise DataError(self.where, f"{problem}. Remove the file; vla-eval render draws it again.")
+            return images
 
 
+@reader
 def read_demos(directory: Path, view: str | None = None, on_bad: OnBad = fail) -> Iterator[Episode]:
     """Yield the episodes of a demonstration folder.
 
@@ -55,28 +72,56 @@ def read_demos(directory: Path, view: str | None = None, on_bad: OnBad = fail) -
     Raises:
         DataError: the folder is no such folder, has another format, or several views and none was named.
     """
-    manifest = _manifest(directory)
+    path = directory / MANIFEST
+    manifest = _manifest(path)
     chosen = _view(directory, view)
-    for entry in manifest["episodes"]:
-        trace = directory / entry["trace"]
-        where = Where(trace, f"task {entry['task']} state {entry['initial_state']}")
-        images = sorted(chosen.glob(f"{trace.stem}.*.npy")) if chosen else []
-        if chosen and not images:
-            continue
+    drawn = _drawn(chosen) if chosen else {}
+    cameras = sorted({camera for files in drawn.values() for camera in files})
+    seen: set[str] = set()
+    for number, entry in enumerate(member(manifest, "episodes", list, path)):
+        where = Where(path, f"number {number}")
         try:
-            yield _episode(manifest, entry, where, images)
+            with reading(where, "is described otherwise than vla-eval record does"):
+                trace = directory / entry["trace"]
+                where = Where(trace, f"task {entry['task']} state {entry['initial_state']}")
+                if str(trace) in seen:
+                    raise DataError(where, f"is listed twice in {MANIFEST}.")
+                seen.add(str(trace))
+                if chosen and trace.stem not in drawn:
+                    raise NothingToLearnError(where, f"has no images in {chosen.name}; vla-eval render draws them.")
+                images = drawn.get(trace.stem, {})
+                if missing := [camera for camera in cameras if camera not in images]:
+                    raise DataError(where, f"has no images of camera {missing[0]}; vla-eval render draws them.")
         except DataError as error:
             on_bad(error)
+            continue
+        yield from attempt(partial(_episode, manifest, entry, where, images), where, on_bad)
 
 
-def _manifest(directory: Path) -> dict[str, Any]:
-    path = directory / MANIFEST
+def _manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(Where(path), "is missing; record demonstrations with vla-eval record.")
-    manifest: dict[str, Any] = json.loads(path.read_text())
+    manifest = read_json(path)
     if manifest.get("format") != FORMAT:
         raise DataError(Where(path), f"has format {manifest.get('format')}; this version reads {FORMAT}.")
+    member(manifest, "suite", str, path)
+    if not member(manifest, "control_hz", float, path) > 0:
+        raise DataError(Where(path, field="control_hz"), f"is {manifest['control_hz']}; more than 0 is expected.")
+    gripper = member(manifest, "gripper", dict, path)
+    if member(gripper, "open", float, path) == member(gripper, "closed", float, path):
+        raise DataError(Where(path, field="gripper"), "has one number for open and closed.")
     return manifest
+
+
+def _drawn(view: Path) -> dict[str, dict[str, Path]]:
+    """Return name of the trace -> camera -> file of its images."""
+    drawn: dict[str, dict[str, Path]] = {}
+    for path in sorted(view.glob("[!.]*.*.npy")):
+        if path.name.endswith(".partial.npy"):
+            continue
+        trace, camera = path.name.removesuffix(".npy").rsplit(".", 1)
+        drawn.setdefault(trace, {})[camera] = path
+    return drawn
 
 
 def _view(directory: Path, name: str | None) -> Path | None:
@@ -89,19 +134,24 @@ def _view(directory: Path, name: str | None) -> Path | None:
     return views[name]
 
 
-def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, images: list[Path]) -> Episode:
+def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, images: dict[str, Path]) -> Episode:
     if not where.file.is_file():
         raise DataError(where, "is missing; the same vla-eval record command records it again.")
-    with np.load(where.file) as trace:
+    with reading(where, "is no trace of vla-eval record"), np.load(where.file) as trace:
         actions, said, states = trace["actions"].astype(np.float32), trace["said"], trace["states"]
+        if said.dtype.kind != "U" or len(said) != len(actions):
+            raise ValueError(f"{len(said)} sentences of {said.dtype} for {len(actions)} actions")
     gripper = manifest["gripper"]
     actions[:, 6] = (actions[:, 6] - gripper["closed"]) / (gripper["open"] - gripper["closed"])
     steps = len(actions)
+    if entry.get("steps", steps) != steps:
+        raise DataError(where, f"has {steps} steps; {MANIFEST} says {entry['steps']}. Record it again.")
     cameras: dict[str, Frames] = {}
-    for path in images:
+    every = 1
+    for camera, path in images.items():
         every = int(path.parent.name.rpartition("every")[2])
-        cameras[path.name.split(".")[-2]] = DrawnFrames(Where(path, where.episode), every, steps)
-    drawn = {frames.every for frames in cameras.values() if isinstance(frames, DrawnFrames)} or {1}
+        cameras[camera] = drawn = DrawnFrames(Where(path, where.episode, camera), every, steps)
+        drawn.stored()
     meant = np.flatnonzero(said != "")
     return checked(
         Episode(
@@ -113,7 +163,8 @@ def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, imag
             cameras=cameras,
             control_hz=manifest["control_hz"],
             intents=tuple(str(sentence) or "stop" for sentence in said),
-            usable=meant[meant % max(drawn) == 0],
+            usable=meant[meant % every == 0],
             imitated=said != "",
+            convention=Convention("demos", manifest["suite"], manifest["control_hz"], "axis_angle"),
         )
     )

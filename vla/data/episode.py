@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.errors import DataError, Where
+from vla.data.convention import NOT_SAID, Convention
+from vla.data.errors import DataError, NothingToLearnError, Where, reading
 from vla.data.frames import Frames
 from vla.errors import ActionDataError
 from vla.statistics import check_actions
@@ -31,6 +32,8 @@ class Episode:
         usable: sorted steps at which a sample may start, or None for all: some steps have no image, and some are not
             to be imitated.
         imitated: `[T]` bool, whether the action is one to learn, or None if all are: pushes off the path are not.
+        convention: what the numbers mean, as far as somebody says.
+        stored_gripper: the gripper as the data set stores it, one entry a stored step, or None where nobody checks it.
     """
 
     dataset: str
@@ -43,6 +46,13 @@ class Episode:
     intents: tuple[str, ...] = ()
     usable: NDArray[np.int64] | None = None
     imitated: NDArray[np.bool_] | None = None
+    convention: Convention = NOT_SAID
+    stored_gripper: NDArray[np.float32] | None = None
+
+    @property
+    def learnt(self) -> NDArray[np.float32]:
+        """Return the actions that are to be learnt, `[N, 7]`; pushes off the path are not."""
+        return self.actions if self.imitated is None else self.actions[self.imitated]
 
     @property
     def starts(self) -> int:
@@ -76,10 +86,19 @@ def checked(episode: Episode) -> Episode:
     """Return the episode if it can be trained on.
 
     Raises:
-        DataError: no step; actions of another shape than `[T, 7]`, not finite, or with a gripper level outside [0, 1];
+        NothingToLearnError: no step, or no instruction.
+        DataError: actions of another shape than `[T, 7]`, not finite, or with a gripper level outside [0, 1];
             a state that is not finite; a camera, state or intents of another length.
     """
     place = episode.where
+    if not len(episode):
+        raise NothingToLearnError(
+            place, "has no step to learn from: it is too short for its layout, or nothing moves in it."
+        )
+    if not " ".join(episode.instruction.split()).rstrip("."):
+        raise NothingToLearnError(place, "has no instruction.")
+    with reading(Where(place.file, place.episode, "instruction"), "is no text"):
+        episode.instruction.encode()
     try:
         check_actions(episode.actions, episode.dataset, place.episode)
     except ActionDataError as error:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vla.data.demos import MANIFEST, read_demos
+from vla.data.errors import DataError, Where
 from vla.data.lerobot_writer import LeRobotWriter
 
 
@@ -22,11 +23,16 @@ def export(demonstrations: Path, target: Path) -> None:
     pushed off its path. `README.md` is the dataset card.
 
     Raises:
-        DataError: an episode cannot be used, or the target is not empty.
+        DataError: an episode cannot be used, or the target is not empty, or images are there of some episodes only.
     """
     manifest = json.loads((demonstrations / MANIFEST).read_text())
-    views = [path.name for path in sorted((demonstrations / "images").glob("*px-every1"))]
     entries = {entry["trace"]: entry for entry in manifest["episodes"]}
+    views = [
+        path.name
+        for path in sorted((demonstrations / "images").glob("*px-every1"))
+        if all(any(path.glob(f"{Path(trace).stem}.*.npy")) for trace in entries)
+    ]
+    written = 0
     with LeRobotWriter(target, fps=round(manifest["control_hz"]), robot_type=manifest["robot"]) as writer:
         for episode in read_demos(demonstrations, views[0] if views else None):
             entry = entries[str(episode.where.file.relative_to(demonstrations))]
@@ -34,6 +40,10 @@ def export(demonstrations: Path, target: Path) -> None:
             imitate = np.asarray(episode.imitated, np.int64)
             cameras = episode.cameras if views else {}
             writer.add(replace(episode, cameras=cameras), {**numbers, "imitate": imitate})
+            written += 1
+    if written != len(entries):
+        where = Where(demonstrations / MANIFEST)
+        raise DataError(where, f"lists {len(entries)} episodes, {written} are drawn; draw all: vla-eval render.")
     (target / "README.md").write_text(card(manifest))
 
 

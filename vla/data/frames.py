@@ -7,8 +7,7 @@ into memory, travel to loader workers cheaply, and any step of any episode can b
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -24,13 +23,16 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from vla.data.errors import DataError, Where
+from vla.data.errors import DataError, Where, reading
 
 Image = NDArray[np.uint8]
 """`[height, width, 3]` uint8 RGB, upright."""
 
 _OPEN_FILES = 8
 _CACHED_ROW_GROUPS = 4
+# Pillow knows formats that run programs (EPS). A small file can declare any size; no robot's camera has as many pixels.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_MOST_PIXELS = 50_000_000
 
 
 class Frames(Protocol):
@@ -100,11 +102,13 @@ class VideoFrames:
         where: file, episode and camera.
         seconds: `[T]` presentation time of each step in the file.
         tolerance: largest distance in seconds between a step and its frame.
+        total: frames that the file must have; 0 where it holds other episodes too.
     """
 
     where: Where
     seconds: NDArray[np.float64]
     tolerance: float
+    total: int = 0
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -121,6 +125,33 @@ class VideoFrames:
                 if frame.time is not None and frame.time > target:
                     break
         raise DataError(self.where, f"the video has no frame at {target:.3f} s (step {step}); is it cut short?")
+
+    def look(self) -> None:
+        """Decode the video once and see that every step has one frame.
+
+        Raises:
+            DataError: it cannot be decoded, or has more or fewer frames.
+        """
+        first, last = float(self.seconds[0]) - self.tolerance, float(self.seconds[-1]) + self.tolerance
+        with reading(self.where, "cannot read the video"), av.open(str(self.where.file)) as container:
+            stream = container.streams.video[0]
+            if not self.total:
+                container.seek(round(self.seconds[0] / stream.time_base), stream=stream)
+            times = []
+            for frame in container.decode(stream):
+                if not self.total and frame.time > last:
+                    break
+                times.append(frame.time)
+        if self.total and len(times) != self.total:
+            self._miscounted(len(times), self.total)
+        shown = np.sort([time for time in times if first <= time <= last])
+        if len(shown) != len(self) or np.abs(shown - self.seconds).max() > self.tolerance:
+            self._miscounted(len(shown), len(self))
+
+    def _miscounted(self, frames: int, steps: int) -> None:
+        raise DataError(
+            self.where, f"the video has {frames} frames for {steps} steps; which step a frame shows cannot be known."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +173,7 @@ class Hdf5Frames:
 
     def __getitem__(self, step: int) -> Image:
         with _reading(self.where, step):
-            pixels: Image = _hdf5(self.where.file, os.getpid())[self.where.field][int(self.rows[step])]
+            pixels = picture(_hdf5(self.where.file, os.getpid())[self.where.field][int(self.rows[step])])
         return np.ascontiguousarray(pixels[::-1, ::-1]) if self.upside_down else pixels
 
 
@@ -166,11 +197,40 @@ def decode(encoded: bytes, where: Where, step: int) -> Image:
     Raises:
         DataError: the bytes are no image, or the image is cut short.
     """
-    try:
-        with Pillow.open(BytesIO(encoded)) as image:
+    failing = f"cannot decode the image of step {step} ({len(encoded)} bytes)"
+    with reading(where, failing):
+        try:
+            image = Pillow.open(BytesIO(encoded), formats=_FORMATS)
+        except UnidentifiedImageError:  # its text is the address of an object of ours
+            raise DataError(where, f"{failing}: it is none of {', '.join(_FORMATS)}.") from None
+        with image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise DataError(where, f"{failing}: it declares {image.width} x {image.height} pixels.")
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(where, f"cannot decode the image of step {step} ({len(encoded)} bytes): {error}.") from error
+
+
+def picture(pixels: NDArray[np.generic]) -> Image:
+    """Return an array if it is one image.
+
+    Raises:
+        ValueError: it has another shape or type.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f"shape {pixels.shape} of {pixels.dtype}; [height, width, 3] of uint8 is expected")
+    image: Image = pixels  # type: ignore[assignment]  # the type was compared
+    return image
+
+
+def presentation_times(where: Where) -> NDArray[np.float64]:
+    """Return the times in seconds of all frames of a video, in order; nothing is decoded.
+
+    Raises:
+        DataError: the file is no readable video.
+    """
+    with reading(where, "cannot read the video"), av.open(str(where.file)) as container:
+        stream = container.streams.video[0]
+        times = [float(packet.pts * stream.time_base) for packet in container.demux(stream) if packet.pts is not None]
+    return np.sort(times)
 
 
 def resize(image: Image, size: int) -> Image:
@@ -180,13 +240,9 @@ def resize(image: Image, size: int) -> Image:
     return np.asarray(Pillow.fromarray(image).resize((size, size), Pillow.Resampling.LANCZOS))
 
 
-@contextmanager
-def _reading(where: Where, step: int) -> Iterator[None]:
+def _reading(where: Where, step: int) -> AbstractContextManager[None]:
     """Say where a file failed that was fine when the dataset was opened."""
-    try:
-        yield
-    except (OSError, KeyError, IndexError, pa.ArrowException, av.FFmpegError) as error:
-        raise DataError(where, f"cannot read the image of step {step}: {error!r}.") from error
+    return reading(where, f"cannot read the image of step {step}")
 
 
 @lru_cache(maxsize=_OPEN_FILES)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from vla.data.errors import DataError
+from vla.errors import ModelError
+
 Batch = TypeVar("Batch")
 
 
@@ -59,13 +62,15 @@ class MixtureLoader(Generic[Batch]):
         from torch.utils.data import DataLoader
 
         loader = DataLoader(
-            self._mixture,
+            _Answers(self._mixture),
             batch_sampler=_Positions(self._batch_size, self._shard, self._taken, self._samples),
             num_workers=self._workers,
-            collate_fn=self._collate,
+            collate_fn=_Collated(self._collate),
             multiprocessing_context="forkserver" if self._workers else None,
         )
         for batch in loader:
+            if isinstance(batch, Exception):
+                raise batch
             self._taken += self._batch_size * self._shard[1]
             yield batch
 
@@ -85,6 +90,35 @@ class MixtureLoader(Generic[Batch]):
                 "its episodes, weights or seed differ. Restore them, or start a new run."
             )
         self._taken = int(state["samples"])
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The samples of a sequence; one that cannot be read is the error: torch would make a text of it on the way."""
+
+    samples: SampleSequence
+
+    def __getitem__(self, position: int) -> Any:  # noqa: ANN401  what a sample is, only `collate` needs to know
+        try:
+            return self.samples[position]
+        except (DataError, ModelError) as error:
+            return error
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+@dataclass(frozen=True)
+class _Collated:
+    """Batches of samples; of samples among which there is an error, the error."""
+
+    collate: Callable[[list[Any]], Any]
+
+    def __call__(self, samples: list[Any]) -> Any:  # noqa: ANN401  as for samples
+        try:
+            return next((sample for sample in samples if isinstance(sample, Exception)), None) or self.collate(samples)
+        except (DataError, ModelError) as error:
+            return error
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vla.data.episode import Episode
 from vla.data.errors import DataError, Where
 from vla.data.frames import Image, resize
+from vla.data.whole import LeftOut
 from vla.labellers import Labeller
 from vla.motion import Motion, MotionAxes, describe
 from vla.statistics import ActionStatistics
@@ -36,6 +37,7 @@ class Source:
         weight: how often a step is seen, relative to a step of a source with weight 1 (the convention of the published
             Open X-Embodiment mixtures).
         axes: which way its action dimensions point.
+        left_out: what of the dataset is not among the episodes, and why.
     """
 
     episodes: Sequence[Episode]
@@ -43,6 +45,7 @@ class Source:
     cameras: tuple[str, ...]
     weight: float = 1.0
     axes: MotionAxes = field(default_factory=MotionAxes)
+    left_out: LeftOut | None = None
 
     @property
     def name(self) -> str:

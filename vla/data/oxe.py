@@ -9,70 +9,34 @@ otherwise, they say.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.errors import DataError, Where
-
-Floats = NDArray[np.float32]
-Steps = Mapping[str, Floats]
-"""Feature name below `steps/` -> `[T, ...]`, for example `action/world_vector`."""
+from vla.data.convention import StoredGripper
+from vla.data.errors import UnknownLayoutError, Where
+from vla.data.layout import Floats, Layout, Steps
 
 _MOVES = 0.1
 _SETTLED = 0.05
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where a dataset keeps what we need, and what its action numbers mean.
-
-    Attributes:
-        name: the dataset's name in TFDS.
-        actions: pure function from the features `inputs` to `[T, 7]` float32, or fewer steps where `cut` says so.
-        inputs: features that `actions` reads.
-        transform: the public transform that documents the numbers is `<transform>_dataset_transform`; "" for our own.
-        cameras: our camera name -> image feature.
-        state: features whose numbers, side by side, are the state.
-        instruction: feature that holds the task in words.
-        control_hz: control steps per second, or None where nobody says.
-        cut: steps at the begin and at the end that the actions leave out.
-    """
-
-    name: str
-    actions: Callable[[Steps], Floats]
-    inputs: tuple[str, ...]
-    transform: str
-    cameras: Mapping[str, str]
-    state: tuple[str, ...] = ("observation/state",)
-    instruction: str = "language_instruction"
-    control_hz: float | None = None
-    cut: tuple[int, int] = (0, 0)
-
-    @property
-    def keep(self) -> slice:
-        """The steps that the actions belong to."""
-        return slice(self.cut[0], -self.cut[1] or None)
 
 
 def layout_named(name: str, asked_by: Path) -> Layout:
     """Return a layout by the dataset's name.
 
     Raises:
-        DataError: no such layout: what the action numbers of this dataset mean is unknown.
+        UnknownLayoutError: no such layout: what the action numbers of this dataset mean is unknown.
     """
     known = {layout.name: layout for layout in LAYOUTS}
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise DataError(
+    raise UnknownLayoutError(
         Where(asked_by, field="action"),
-        f"no action layout is known for a dataset named {name!r}.{hint} Say which one holds with --layout NAME "
+        f"no action layout is known for a dataset named {name!r}. Say which one holds with --layout NAME "
         f"(or pass your own Layout). Known: {', '.join(sorted(known))}.",
     )
 
@@ -204,22 +168,28 @@ _TASK = "observation/natural_language_instruction"
 _ONE = {"primary": "observation/image"}
 _TWO = {**_ONE, "wrist": "observation/wrist_image"}
 
+_METRES: Any = {"rotation": "euler_xyz", "metres_per_unit": 1.0, "radians_per_unit": 1.0}
+
 _BRIDGE = Layout(
     "bridge_orig", bridge_orig, ("action", "observation/state"), "bridge_orig",
-    {"primary": "observation/image_0", "secondary": "observation/image_1"}, control_hz=5, cut=(1, 1),
+    {"primary": "observation/image_0", "secondary": "observation/image_1"}, control_hz=5, cut=(1, 1), **_METRES,
 )  # fmt: skip
 _AUSTIN = Layout(
     "utaustin_mutex", closing_last, ("action",), "utaustin_mutex", _TWO, control_hz=20
 )  # fmt: skip
-_LIBERO = Layout("libero", closing_last, ("action",), "libero", _TWO, control_hz=20)
+_LIBERO = Layout(
+    "libero", closing_last, ("action",), "libero", _TWO, control_hz=20,
+    rotation="axis_angle", metres_per_unit=0.05, radians_per_unit=0.5,
+)  # fmt: skip
+"""LIBERO's controller (robosuite OSC_POSE) takes -1 to 1 for 5 cm and half a radian."""
 
-LAYOUTS: tuple[Layout, ...] = (
+_KNOWN: tuple[Layout, ...] = (
     Layout("standard", standard, ("action",), "", _TWO),
     _BRIDGE,
     replace(_BRIDGE, name="bridge_dataset"),
     Layout(
         "bridge", bridge_oxe, ("action/open_gripper", "observation/state"), "bridge_oxe",
-        {"primary": "observation/image"}, instruction=_TASK, control_hz=5, cut=(1, 1),
+        {"primary": "observation/image"}, instruction=_TASK, control_hz=5, cut=(1, 1), **_METRES,
     ),
     Layout(
         "furniture_bench_dataset_converted_externally_to_rlds", furniture_bench, ("action",),
@@ -274,4 +244,26 @@ LAYOUTS: tuple[Layout, ...] = (
     _LIBERO,
     *(replace(_LIBERO, name=f"libero_{suite}_no_noops") for suite in ("spatial", "object", "goal", "10")),
 )  # fmt: skip
+
+_GRIPPERS: Mapping[Callable[[Steps], Floats], StoredGripper] = {
+    standard: StoredGripper("action", 6, "opening"),
+    bridge_orig: StoredGripper("action", 6, "opening"),
+    bridge_oxe: StoredGripper("action/open_gripper", 0, "opening"),
+    furniture_bench: StoredGripper("action", 7, "signed_closing"),
+    jaco_play: StoredGripper(_VECTORS[2], 0, "relative"),
+    relative_gripper: StoredGripper(_VECTORS[2], 0, "relative"),
+    closedness_gripper: StoredGripper(_VECTORS[2], 0, "signed_closing"),
+    taco_play: StoredGripper("action/rel_actions_world", 6, "signed_opening"),
+    bc_z: StoredGripper("action/future/target_close", 0, "closing"),
+    closing_last: StoredGripper("action", 6, "signed_closing"),
+}
+LAYOUTS = tuple(replace(layout, gripper=_GRIPPERS.get(layout.actions)) for layout in _KNOWN)
 """Every layout that is known; tests hold a record of each."""
+
+BUILDERS = {
+    "libero_spatial": "libero_spatial_no_noops",
+    "libero_object": "libero_object_no_noops",
+    "libero_goal": "libero_goal_no_noops",
+    "liber_o10": "libero_10_no_noops",
+}
+"""TFDS builders whose files have another name than the data set: OpenVLA's modified LIBERO release."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.data.episode import Episode, checked
-from vla.data.errors import DataError, OnBad, Where, fail
+from vla.data.errors import DataError, OnBad, Where, attempt, fail, reader, reading
 from vla.data.frames import FileFrames, Frames
-from vla.data.oxe import Layout, layout_named
+from vla.data.json_files import member, read_json
+from vla.data.layout import Layout
+from vla.data.oxe import BUILDERS, LAYOUTS, layout_named
 from vla.data.tfrecord import Feature, Record, read_example, read_records
 
 _SHARD = re.compile(r"(?P<dataset>.+)-(?P<split>[^-]+)\.tfrecord-(?P<number>\d+)-of-(?P<count>\d+)$")
@@ -40,6 +42,7 @@ class FeatureSpec:
     encoding: str = "none"
 
 
+@reader
 def read_rlds(
     directory: Path, split: str = "train", layout: Layout | None = None, on_bad: OnBad = fail
 ) -> Iterator[Episode]:
@@ -56,15 +59,32 @@ def read_rlds(
     """
     folder = version_folder(directory)
     specs = read_specs(folder / "features.json")
-    name, shards = _shards(folder, split, on_bad)
+    builder, shards = _shards(folder, split, on_bad)
+    name = dataset_name(folder, builder)
     layout = layout or layout_named(name, folder)
     _check_layout(layout, specs, folder)
+    lengths = _declared_lengths(folder / "dataset_info.json", split)
     for shard in shards:
-        for record in read_records(shard, on_bad):
-            try:
-                yield _episode(name, layout, specs, record, Where(shard, f"record {record.number}"))
-            except DataError as error:
-                on_bad(error)
+        for record in _records(shard, lengths.get(_number(shard)), on_bad):
+            where = Where(shard, f"record {record.number}")
+            yield from attempt(partial(_episode, name, layout, specs, record, where), where, on_bad)
+
+
+def dataset_name(folder: Path, builder: str) -> str:
+    """Return the dataset's name, the key of its statistics.
+
+    It is the builder's, which the files begin with, if a layout has it; else that of the folder if a layout has that
+    (OpenVLA's LIBERO lies in libero_10_no_noops/1.0.0/liber_o10-train.tfrecord-...), else what the builder is known as.
+
+    Args:
+        folder: the version folder.
+        builder: name before "-train.tfrecord-".
+    """
+    known = {layout.name for layout in LAYOUTS}
+    for name in (builder, folder.name, folder.resolve().parent.name):
+        if name in known:
+            return name
+    return BUILDERS.get(builder, builder)
 
 
 def version_folder(directory: Path) -> Path:
@@ -95,20 +115,61 @@ def read_specs(path: Path) -> dict[str, FeatureSpec]:
         elif "tensor" in node:
             tensor = node["tensor"]
             shape = tuple(int(size) for size in tensor["shape"].get("dimensions", ()))
+            if min(shape, default=0) < 0:
+                raise ValueError(f"{name} has shape {shape}")
             specs[name] = FeatureSpec("tensor", shape, tensor["dtype"], tensor.get("encoding", "none"))
         elif "image" in node or "text" in node:
             specs[name] = FeatureSpec("image" if "image" in node else "text")
 
-    try:
-        walk(json.loads(path.read_text()), "")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(Where(path), f"cannot read the feature description: {error!r}.") from error
+    with reading(Where(path), "cannot read the feature description"):
+        walk(read_json(path), "")
     return specs
+
+
+def _declared_lengths(path: Path, split: str) -> dict[int, int]:
+    """Return shard number -> records that the dataset's description says it has; empty where it says nothing."""
+    if not path.is_file():
+        return {}
+    for described in read_json(path).get("splits") or ():
+        if isinstance(described, dict) and described.get("name") == split and described.get("shardLengths"):
+            with reading(Where(path, field="shardLengths"), "is no list of whole numbers"):
+                return {
+                    number: int(length) for number, length in enumerate(member(described, "shardLengths", list, path))
+                }
+    return {}
+
+
+def _number(shard: Path) -> int:
+    """Return the number of a shard among those of its split."""
+    found = _SHARD.match(shard.name)
+    return int(found["number"]) if found else 0
+
+
+def _records(shard: Path, declared: int | None, on_bad: OnBad) -> Iterator[Record]:
+    """Yield the records of a file and report where they are not as many as the description says."""
+    seen = 0
+
+    def count(error: DataError) -> None:
+        nonlocal seen
+        lost = error.episodes or (declared - seen if declared is not None else None)
+        seen += lost or 0
+        on_bad(DataError(error.where, error.problem, lost))
+
+    for record in read_records(shard, count):
+        seen += 1
+        yield record
+    if declared is None and not shard.stat().st_size:
+        on_bad(DataError(Where(shard), "is empty. Fetch it again.", None))
+    if declared not in (None, seen):
+        problem = f"holds {seen} records; dataset_info.json says {declared}. Fetch it again, or mend that file."
+        on_bad(DataError(Where(shard), problem, max((declared or 0) - seen, 0)))
 
 
 def _shards(folder: Path, split: str, on_bad: OnBad) -> tuple[str, list[Path]]:
     """Return the dataset's name and the files of a split; missing ones are reported."""
-    matches = [(path, match) for path in sorted(folder.iterdir()) if (match := _SHARD.match(path.name))]
+    # Archives that macOS wrote have a "._" companion beside each file.
+    files = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    matches = [(path, match) for path in files if (match := _SHARD.match(path.name))]
     chosen = [(path, match) for path, match in matches if match["split"] == split]
     if not chosen:
         found = ", ".join(sorted({match["split"] for _, match in matches})) or "no TFRecord file"
@@ -116,9 +177,10 @@ def _shards(folder: Path, split: str, on_bad: OnBad) -> tuple[str, list[Path]]:
     present = {int(match["number"]) for _, match in chosen}
     count = int(chosen[0][1]["count"])
     dataset = chosen[0][1]["dataset"]
+    lengths = _declared_lengths(folder / "dataset_info.json", split)
     for number in sorted(set(range(count)) - present):
         missing = folder / f"{dataset}-{split}.tfrecord-{number:05d}-of-{count:05d}"
-        on_bad(DataError(Where(missing), f"is missing; the split has {count} files. Fetch it."))
+        on_bad(DataError(Where(missing), f"is missing; the split has {count} files. Fetch it.", lengths.get(number)))
     return dataset, [path for path, _ in chosen]
 
 
@@ -152,8 +214,8 @@ def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: R
     for key, values in steps.items():
         if len(values) != length:
             raise DataError(Where(where.file, where.episode, key), f"has {len(values)} steps, others {length}.")
-    if not length:
-        raise DataError(where, "the episode has no step.")
+    layout.require_steps(length, where)
+    stored = layout.stored_gripper(steps, where)
     state = [np.zeros((length, 0), np.float32), *(steps[key].reshape(length, -1) for key in layout.state)]
     cameras: dict[str, Frames] = {}
     for camera, key in layout.cameras.items():
@@ -168,22 +230,42 @@ def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: R
             state=np.concatenate(state, axis=1)[layout.keep],
             cameras=cameras,
             control_hz=layout.control_hz,
+            convention=layout.convention,
+            stored_gripper=stored,
         )
     )
 
 
 def _tensor(feature: Feature, spec: FeatureSpec, record: Record, where: Where) -> NDArray[np.float32]:
     """`[T, *shape]`, from a flat list of numbers or from one encoded array a step."""
+    with reading(where, "cannot be decoded"):
+        return _decoded(feature, spec, record, where)
+
+
+def _decoded(feature: Feature, spec: FeatureSpec, record: Record, where: Where) -> NDArray[np.float32]:
+    size = math.prod(spec.shape)
     if feature.numbers is not None:
         flat = feature.numbers
     else:
+        stored = np.dtype(spec.dtype)
+        if stored.kind not in "biuf":
+            raise DataError(where, f"has dtype {spec.dtype!r}; numbers are expected.")
         encoded = [_slice(record, span) for span in feature.spans]  # type: ignore[union-attr]
-        raw = [zlib.decompress(entry) for entry in encoded] if spec.encoding == "zlib" else encoded
-        flat = np.frombuffer(b"".join(raw), spec.dtype)
-    size = math.prod(spec.shape)
+        most = size * stored.itemsize
+        raw = [_inflated(entry, most) for entry in encoded] if spec.encoding == "zlib" else encoded
+        flat = np.frombuffer(b"".join(raw), stored)
     if size == 0 or len(flat) % size:
         raise DataError(where, f"holds {len(flat)} numbers; a multiple of {size} (shape {spec.shape}) is expected.")
     return flat.reshape(-1, *spec.shape).astype(np.float32)
+
+
+def _inflated(entry: bytes, size: int) -> bytes:
+    """Decompress to `size` bytes, and no more than that whatever the stream holds."""
+    stream = zlib.decompressobj()
+    raw = stream.decompress(entry, size + 1)
+    if len(raw) != size:
+        raise ValueError(f"a compressed step has {'more' if len(raw) > size else 'fewer'} than its {size} bytes")
+    return raw
 
 
 def _first_text(feature: Feature, record: Record) -> str:

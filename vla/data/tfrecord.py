@@ -16,10 +16,11 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.errors import DataError, OnBad, Where, fail
+from vla.data.errors import DataError, OnBad, Where, fail, lfs_pointer, reading
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _HEADER, _FOOTER = 12, 4
+_VARINT_BITS = 70
 
 
 class Record(NamedTuple):
@@ -55,13 +56,16 @@ def read_records(path: Path, on_bad: OnBad = fail) -> Iterator[Record]:
             where = Where(path, f"record {number}")
             header = file.read(_HEADER)
             if len(header) < _HEADER or _masked_crc(header[:8]) != int.from_bytes(header[8:], "little"):
-                on_bad(DataError(where, f"no valid record header at byte {offset}; {_FETCH_AGAIN}"))
+                problem = lfs_pointer(path) or f"no valid record header at byte {offset}; {_FETCH_AGAIN}"
+                on_bad(DataError(where, problem, episodes=None))
                 return
             length = int.from_bytes(header[:8], "little")
-            data, footer = file.read(length), file.read(_FOOTER)
-            if len(data) + len(footer) < length + _FOOTER:
-                on_bad(DataError(where, f"the file ends at byte {size}, inside this record; {_FETCH_AGAIN}"))
+            # Before anything is read: a damaged length would ask for more memory than there is.
+            if offset + _HEADER + length + _FOOTER > size:
+                problem = f"the file ends at byte {size}, inside this record; {_FETCH_AGAIN}"
+                on_bad(DataError(where, problem, episodes=None))
                 return
+            data, footer = file.read(length), file.read(_FOOTER)
             if _masked_crc(data) != int.from_bytes(footer, "little"):
                 on_bad(DataError(where, f"the checksum (CRC-32C) of its {length} bytes is wrong; {_FETCH_AGAIN}"))
             else:
@@ -70,7 +74,7 @@ def read_records(path: Path, on_bad: OnBad = fail) -> Iterator[Record]:
             number += 1
 
 
-_FETCH_AGAIN = "the file is damaged or cut short: fetch it again, or leave it out with --skip-bad."
+_FETCH_AGAIN = "the file is damaged or cut short: fetch it again."
 
 
 def read_example(record: Record, where: Where) -> dict[str, Feature]:
@@ -84,7 +88,7 @@ def read_example(record: Record, where: Where) -> dict[str, Feature]:
     """
     data = record.data
     features: dict[str, Feature] = {}
-    try:
+    with reading(where, "is not a tf.train.Example"):
         for number, start, end in _fields(data, 0, len(data)):
             if number != 1:
                 continue
@@ -93,8 +97,6 @@ def read_example(record: Record, where: Where) -> dict[str, Feature]:
                 key_start, key_end = entry[1]
                 name = data[key_start:key_end].decode()
                 features[name] = _feature(data, *entry.get(2, (0, 0)), record.offset)
-    except (IndexError, KeyError, ValueError) as error:
-        raise DataError(where, f"is not a tf.train.Example ({error!r}).") from error
     return features
 
 
@@ -144,6 +146,8 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         shift += 7
+        if shift >= _VARINT_BITS:
+            raise ValueError(f"an integer of more than {_VARINT_BITS} bits at byte {position}")
 
 
 def _varints(packed: bytes) -> NDArray[np.int64]:

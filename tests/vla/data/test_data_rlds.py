@@ -90,10 +90,34 @@ def test_a_broken_episode_is_named_and_can_be_left_out(tmp_path: Path, changes: 
         list(read_rlds(tmp_path))
 
 
-def test_an_episode_without_steps_is_refused(tmp_path: Path):
+def test_an_episode_without_steps_is_left_out(tmp_path: Path):
     empty = {name: values[:0] for name, values in libero_episode(1).items()}
-    write(tmp_path, [empty])
-    with pytest.raises(DataError, match=r"record 0: the episode has no step"):
+    write(tmp_path, [empty, libero_episode(2)])
+    left: list[DataError] = []
+    assert [len(episode) for episode in read_rlds(tmp_path, on_bad=left.append)] == [2]
+    assert "record 0: has 0 steps" in str(left[0])
+    assert [len(episode) for episode in read_rlds(tmp_path)] == [2]
+
+
+def test_companions_of_files_that_macos_writes_are_no_shards(tmp_path: Path):
+    path = write(tmp_path, [libero_episode(2)])
+    path.with_name(f"._{path.name}").write_bytes(bytes(100))
+    assert [len(episode) for episode in read_rlds(tmp_path)] == [2]
+
+
+def test_fewer_records_than_the_description_says_are_noticed(tmp_path: Path):
+    path = write(tmp_path, [libero_episode(2), libero_episode(3)])
+    described = {"splits": [{"name": "train", "shardLengths": ["3"]}]}
+    (path.parent / "dataset_info.json").write_text(json.dumps(described))
+    bad: list[DataError] = []
+    assert len(list(read_rlds(tmp_path, on_bad=bad.append))) == 2
+    assert [(error.where.file, error.episodes) for error in bad] == [(path, 1)]
+    path.write_bytes(path.read_bytes()[:-9])
+    bad.clear()
+    assert len(list(read_rlds(tmp_path, on_bad=bad.append))) == 1
+    assert [(error.where.episode, error.episodes) for error in bad] == [("record 1", 2)]
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(DataError, match="is a Git LFS pointer and not the file itself"):
         list(read_rlds(tmp_path))
 
 

@@ -1,0 +1,135 @@
+"""Which demonstrations have been drawn, in full and from the very trajectory that was recorded, and which have not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from evals.errors import RecordError, RunIncompleteError, UnknownNameError, UsageError
+from evals.record import HEADER, read_run
+from evals.types import EpisodeResult, Suite
+
+Entry: TypeAlias = Mapping[str, Any]
+"""An episode of a manifest."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Images of a demonstration folder: one size, some cameras, every k-th control step.
+
+    Attributes:
+        folder: holds `<trace's name>.<camera>.npy`, and one folder for each run that drew some of them.
+        cameras: cameras that are drawn.
+        every: control steps from one image to the next.
+    """
+
+    folder: Path
+    cameras: tuple[str, ...]
+    every: int
+
+    def lacks(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return the episodes that are not drawn: an image is missing, or no run played the recorded trajectory."""
+        played = {(*_key(result), result.trajectory_hash) for run in self._runs() for result in self._scored(run)}
+        return [
+            entry
+            for entry in entries
+            if (entry["task"], entry["initial_state"], entry["seed"], entry["trajectory_hash"]) not in played
+            or not all(self._is_whole(file, entry) for file in self._files(entry))
+        ]
+
+    def run_folder(self, missing: Sequence[Entry]) -> Path:
+        """Return the folder of the run that draws the missing: the last one, unless it takes one of them for done."""
+        wanted = {(entry["task"], entry["initial_state"], entry["seed"]) for entry in missing}
+        runs = self._runs()
+        if runs and not any(_key(result) in wanted for result in self._scored(runs[-1])):
+            return runs[-1]
+        return self.folder / (self._name if not runs else f"{self._name}.{len(runs) + 1}")
+
+    def require_equal(self, played: Sequence[EpisodeResult], entries: Sequence[Entry]) -> None:
+        """Remove the images of episodes that did not play as they were recorded, and say so.
+
+        Raises:
+            RecordError: there are some.
+            RunIncompleteError: an episode could not be played to its end.
+        """
+        known = {(entry["task"], entry["initial_state"], entry["seed"]): entry for entry in entries}
+        lost = [result for result in played if not result.status.scored]
+        unlike = [
+            result
+            for result in played
+            if result.status.scored and result.trajectory_hash != known[_key(result)]["trajectory_hash"]
+        ]
+        for result in unlike:
+            for file in self._files(known[_key(result)]):
+                file.unlink(missing_ok=True)
+        if unlike:
+            raise RecordError(
+                f"{len(unlike)} of {len(played)} episodes did not play as they were recorded, the first of task "
+                f"{unlike[0].task} state {unlike[0].initial_state}: other versions of the simulator draw other images. "
+                "Theirs were removed."
+            )
+        if lost:
+            reason = (lost[0].error or "").strip().splitlines()[-1:]
+            raise RunIncompleteError(
+                f"{len(lost)} of {len(played)} episodes could not be drawn, the first of task {lost[0].task} state "
+                f"{lost[0].initial_state}: {''.join(reason)}. The same command draws them."
+            )
+
+    @property
+    def _name(self) -> str:
+        return f"run-{'-'.join(self.cameras)}"
+
+    def _runs(self) -> list[Path]:
+        named = re.compile(re.escape(self._name) + r"(?:\.(\d+))?")
+        numbers = {
+            int(match[1] or 1): path for path in self.folder.glob("run-*") if (match := named.fullmatch(path.name))
+        }
+        return [numbers[number] for number in sorted(numbers)]
+
+    def _scored(self, run: Path) -> list[EpisodeResult]:
+        if not (run / HEADER).is_file():
+            return []
+        return [result for result in read_run(run).results if result.status.scored]
+
+    def _files(self, entry: Entry) -> list[Path]:
+        return [self.folder / f"{Path(entry['trace']).stem}.{camera}.npy" for camera in self.cameras]
+
+    def _is_whole(self, file: Path, entry: Entry) -> bool:
+        try:
+            images = np.load(file, mmap_mode="r")
+        except (OSError, ValueError, EOFError):
+            return False
+        return bool(len(images) == -(-entry["steps"] // self.every))
+
+
+def cameras_of(suite: Suite, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, or all of the suite's cameras.
+
+    Raises:
+        UnknownNameError: the suite has no camera of that name.
+    """
+    known = [camera.name for camera in suite.protocol.cameras]
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(f"camera of suite {suite.name!r}", name, known)
+    return tuple(dict.fromkeys(names or known))
+
+
+def height_of(suite: Suite, height: int | None) -> int:
+    """Return the height of images, by default the protocol's.
+
+    Raises:
+        UsageError: it is not positive.
+    """
+    if height is not None and height < 1:
+        raise UsageError(f"--size is {height}; images must be at least 1 pixel high.")
+    return height or suite.protocol.cameras[0].height
+
+
+def _key(result: EpisodeResult) -> tuple[int, int, int]:
+    return result.task, result.initial_state, result.seed

@@ -1,0 +1,69 @@
+"""Recorded demonstrations in other formats, written by plugins: whole, of what is recorded now, or not there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from evals.errors import RecordError
+from evals.types import digest
+
+STAMPS = "exports.json"
+"""In a demonstration folder: name of a format -> identity of the demonstrations that were written in it."""
+
+Export = Callable[[Path, Path], None]
+
+
+def bring_up_to_date(folder: Path, manifest: Mapping[str, object], exporters: Mapping[str, Export]) -> None:
+    """Write a demonstration folder in every format, unless it is already there from these very demonstrations.
+
+    Written beside and renamed when whole, so that a killed export is none.
+
+    Args:
+        folder: the demonstration folder; each format gets a folder in it.
+        manifest: its manifest.
+        exporters: name of a format -> function of the demonstration folder and an empty folder.
+
+    Raises:
+        RecordError: the disk is full, or cannot be written.
+    """
+    identity = digest([manifest, _drawn(folder)])
+    for name, export in exporters.items():
+        target, partial, old = folder / name, folder / f"{name}.partial", folder / f"{name}.old"
+        if target.exists() and _stamps(folder).get(name) == identity:
+            continue
+        for left in (partial, old):  # by an earlier start that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            export(folder, partial)
+            if target.exists():
+                target.rename(old)
+            partial.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+            _stamp(folder, name, identity)
+        except OSError as error:
+            raise RecordError(
+                f"{target} cannot be written: {error}. The demonstrations stay; the same command writes it."
+            ) from error
+
+
+def _drawn(folder: Path) -> list[tuple[str, int]]:
+    """Return the image files and their sizes: a format may hold them."""
+    files = sorted((folder / "images").rglob("*.npy"))
+    return [(file.relative_to(folder).as_posix(), file.stat().st_size) for file in files]
+
+
+def _stamps(folder: Path) -> Mapping[str, object]:
+    try:
+        stamps = json.loads((folder / STAMPS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return stamps if isinstance(stamps, dict) else {}
+
+
+def _stamp(folder: Path, name: str, identity: str) -> None:
+    partial = folder / f"{STAMPS}.partial"
+    partial.write_text(json.dumps({**_stamps(folder), name: identity}, indent=1) + "\n")
+    partial.replace(folder / STAMPS)

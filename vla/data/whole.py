@@ -1,0 +1,165 @@
+"""A whole dataset, read and looked at: what can be used, and what was left out and why."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vla.data.episode import Episode
+from vla.data.errors import DataError, NothingToLearnError, Where, printable
+from vla.data.look import INDEX, look_at
+from vla.data.read import ReadOptions, read_episodes
+from vla.errors import TrainingError
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class SkipOptions:
+    """What becomes of data that cannot be read: damaged or missing files, numbers that contradict each other.
+
+    Episodes that are sound but hold nothing to learn from (no instruction, no motion, too short) are always left out
+    and listed.
+
+    Attributes:
+        skip_bad: Leave out what cannot be read, say and list it; --no-skip-bad stops at the first of it.
+        max_bad: Stop all the same if it is a larger share of the episodes than this.
+    """
+
+    skip_bad: bool = True
+    max_bad: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share."""
+        if not 0 <= self.max_bad <= 1:
+            raise TrainingError(f"--max-bad {self.max_bad} is no share; a number from 0 to 1 is expected.")
+
+
+@dataclass
+class LeftOut:
+    """What was left out of a dataset.
+
+    Attributes:
+        options: what may be.
+        bad: what cannot be read.
+        empty: what there is nothing to learn from.
+    """
+
+    options: SkipOptions
+    bad: list[DataError] = field(default_factory=list)
+    empty: list[NothingToLearnError] = field(default_factory=list)
+
+    def note(self, error: DataError) -> None:
+        """Note what is left out.
+
+        Raises:
+            DataError: it cannot be read, and that must not be passed over.
+        """
+        if isinstance(error, NothingToLearnError):
+            self.empty.append(error)
+        elif self.options.skip_bad:
+            self.bad.append(error)
+        else:
+            advice = f"{error.problem} Without --no-skip-bad, what cannot be read is left out and listed."
+            raise DataError(error.where, advice, error.episodes) from error
+
+    def lines(self) -> list[str]:
+        """Return one line for each."""
+        return [printable(str(error)) for error in (*self.bad, *self.empty)]
+
+    def summary(self) -> str:
+        """Say in one line how much was left out and why, or ""."""
+        kinds = Counter(error.problem.split(";")[0].split(":")[0].rstrip(".") for error in self.empty)
+        parts = [f"{count} x {printable(kind)}" for kind, count in kinds.most_common(_SHOWN)]
+        if self.bad:
+            parts.insert(0, f"{len(self.bad)} x cannot be read, such as {printable(str(self.bad[0]))}")
+        return "; ".join(parts)
+
+    def excess(self, place: Path, kept: int, files: int) -> DataError | None:
+        """Return an error if more is lost than may be.
+
+        Args:
+            place: the dataset.
+            kept: episodes that can be used.
+            files: that these lie in. A file of which nobody says how many episodes it had counts as one of them does.
+        """
+        unknown = len({error.where.file for error in self.bad if error.episodes is None})
+        lost = sum(error.episodes or 0 for error in self.bad) + unknown * math.ceil(max(kept, 1) / max(files, 1))
+        total = lost + kept + len(self.empty)
+        if not lost or lost / total <= self.options.max_bad:
+            return None
+        shown = ["", *(printable(str(error)) for error in self.bad[:_SHOWN])]
+        if len(self.bad) > _SHOWN:
+            shown.append(f"and {len(self.bad) - _SHOWN} more")
+        problem = f"about {lost} of {total} episodes ({lost / total:.1%}) cannot be read"
+        more = "\n  ".join(shown)
+        return DataError(Where(place), f"{problem}; --max-bad allows {self.options.max_bad:.1%}.{more}", lost)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A dataset that was read to its end.
+
+    Attributes:
+        episodes: what can be used, alike in state and cameras.
+        left_out: what cannot.
+        excess: the error if more is lost than may be.
+    """
+
+    episodes: list[Episode]
+    left_out: LeftOut
+    excess: DataError | None
+
+
+def read_whole(directory: Path, options: ReadOptions | None, skip: SkipOptions, images: bool) -> Whole:
+    """Read every episode of a dataset (places, not pixels).
+
+    Args:
+        directory: of the dataset, which gets an index of the pictures that were looked at.
+        options: for the reader.
+        skip: what becomes of what cannot be read.
+        images: whether to look at every picture that was not looked at before.
+
+    Raises:
+        DataError: the dataset as a whole cannot be read; or, unless that may be skipped, something in it.
+    """
+    left = LeftOut(skip)
+    episodes = _alike(list(read_episodes(directory, options, left.note)), left)
+    if images:
+        episodes = _seen(directory, episodes, left)
+    files = len({episode.where.file for episode in episodes})
+    return Whole(episodes, left, left.excess(directory, len(episodes), files))
+
+
+def _alike(episodes: list[Episode], left: LeftOut) -> list[Episode]:
+    """Leave out the episodes whose state or cameras are not those of most."""
+    kinds = Counter(map(_kind, episodes)).most_common(1)
+    kept = []
+    for episode in episodes:
+        if _kind(episode) == kinds[0][0]:
+            kept.append(episode)
+            continue
+        (size, cameras), (usual, common) = _kind(episode), kinds[0][0]
+        problem = f"has {size} numbers of state and the cameras {', '.join(cameras) or 'none'}"
+        left.note(DataError(episode.where, f"{problem}; most have {usual} and {', '.join(common) or 'none'}."))
+    return kept
+
+
+def _kind(episode: Episode) -> tuple[int, tuple[str, ...]]:
+    return episode.state.shape[1], tuple(episode.cameras)
+
+
+def _seen(directory: Path, episodes: list[Episode], left: LeftOut) -> list[Episode]:
+    """Leave out the episodes with a picture that cannot be seen."""
+    frames = [one for episode in episodes for one in episode.cameras.values()]
+    errors = iter(look_at(frames, directory / INDEX, f"{printable(directory.name)}: looking at cameras of episodes"))
+    kept = []
+    for episode in episodes:
+        found = [error for _ in episode.cameras if (error := next(errors))]
+        if found:
+            left.note(found[0])
+        else:
+            kept.append(episode)
+    return kept
