@@ -12,10 +12,10 @@ import tyro
 from analysis.comparison import Row, SuiteComparison, adjust, compare
 from analysis.recorded import load_runs
 from evals.errors import UsageError
-from evals.plain import one_line, show
 from evals.record import Run
 from evals.summary_format import NOTHING, Format
-from evals.tabular import as_csv, as_markdown, as_text, make_table, markdown
+from evals.terminal.tables import as_csv, as_markdown, as_text, make_table, markdown
+from evals.terminal.text import one_line, show
 
 _HEADER = ("Suite and task", "A", "B", "A - B", "95 % interval", "Only A", "Only B", "n", "p", "p (Holm)")
 

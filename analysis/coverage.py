@@ -15,8 +15,8 @@ from scipy import stats as scipy_stats
 from analysis.sequential import confidence_sequence
 from analysis.sheets import Sheet, render
 from analysis.stats import clopper_pearson, newcombe, paired_difference, task_bootstrap
-from evals.plain import show
 from evals.summary import Interval, binomial_standard_error, equal_weight_interval, wilson
+from evals.terminal.text import show
 
 Rates = npt.NDArray[np.float64]
 Rows = Iterator[tuple[str, str, str]]

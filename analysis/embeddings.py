@@ -17,7 +17,7 @@ from analysis.embeddings_plot import Plane, embedding_figure, joint_plane
 from analysis.embeddings_vectors import SPACES, LabelledVectors, Space, load_vectors, save_vectors
 from analysis.sheets import Sheet, render
 from evals.errors import UsageError
-from evals.plain import show
+from evals.terminal.text import show
 
 STEM = "embeddings"
 _TITLES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals.errors import UnknownNameError, UsageError
-from evals.plain import show
+from evals.terminal.text import show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,10 +20,10 @@ from analysis.recorded import Recorded, decision_of, load_runs, planned, split_s
 from analysis.report_episodes import EpisodeView, Films, episodes_of
 from analysis.report_plots import Bar, Dots, dots, time_bars
 from evals.errors import UsageError
-from evals.plain import show, visible, write_whole
 from evals.record import Run, packages, revision
 from evals.summary import Summary, summarise
 from evals.summary_format import notes
+from evals.terminal.text import show, visible, write_whole
 
 _MEGABYTE = 1_000_000
 

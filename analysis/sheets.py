@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evals.plain import one_line
-from evals.tabular import as_csv, as_markdown, as_text, make_table, markdown
+from evals.terminal.tables import as_csv, as_markdown, as_text, make_table, markdown
+from evals.terminal.text import one_line
 
 SheetFormat = Literal["table", "markdown", "latex", "csv"]
 _LATEX = {

@@ -16,9 +16,9 @@ from analysis.measured import Measurements, measure
 from analysis.paper import DELTA, HEADINGS, PAPER, TITLES, Column, PaperRow, PaperTable, Printed, load_paper
 from analysis.recorded import Recorded, load_runs
 from analysis.sheets import Sheet, SheetFormat, remarks, render
-from evals.plain import show, write_whole
 from evals.record import HEADER
-from evals.tabular import as_csv
+from evals.terminal.tables import as_csv
+from evals.terminal.text import show, write_whole
 
 RUNS = Path("results", "runs")
 _TIDY = (

@@ -14,11 +14,11 @@ import tyro
 from evals.config import RunConfig, key_values, task_ids, working_directory
 from evals.engine.messages import LONGEST_SECONDS
 from evals.errors import RunIncompleteError, UnknownNameError, UsageError, VlaEvalError
-from evals.leave import end_for_sure
-from evals.plain import guarded_output, show
 from evals.registry import COMMANDS, POLICIES, load_command, load_suite, load_suites, names
-from evals.streams import own_stderr, prints_to_stderr
-from evals.tabular import PlainConsole, print_table
+from evals.terminal.exit import end_for_sure
+from evals.terminal.streams import own_stderr, prints_to_stderr
+from evals.terminal.tables import PlainConsole, print_table
+from evals.terminal.text import guarded_output, show
 
 OK, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 FILE_WIDTH = 140  # columns of a table that goes into a file

@@ -12,7 +12,7 @@ import psutil
 
 from evals.engine.messages import Deadlines, Videos
 from evals.errors import UnknownNameError, UsageError
-from evals.header import CONDITIONS
+from evals.record.header import CONDITIONS
 from evals.types import Episode, Suite
 
 MOST = 1_000_000  # episodes of one run

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from evals.plain import one_line
-from evals.tabular import PlainConsole
+from evals.terminal.tables import PlainConsole
+from evals.terminal.text import one_line
 from evals.types import Episode, EpisodeResult, Status, Suite
 
 _NARROW = 48  # columns below which a table of tasks would lose its numbers

@@ -14,7 +14,7 @@ from evals.engine.messages import WorkerSpec
 from evals.errors import ContractError, RunFolderError, SpaceMismatchError
 from evals.fingerprint import former_hash, hash_path
 from evals.gates import space_differences
-from evals.header import read_header
+from evals.record.header import read_header
 from evals.registry import load_suite
 from evals.rollout import Conduct
 from evals.types import Episode, Suite

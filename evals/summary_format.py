@@ -8,9 +8,9 @@ from typing import Any, Literal
 from rich.table import Table
 
 from evals.errors import UsageError
-from evals.plain import one_line
 from evals.summary import Estimate, Interval, Summary, TaskRow
-from evals.tabular import as_csv, as_markdown, as_text, make_table, markdown
+from evals.terminal.tables import as_csv, as_markdown, as_text, make_table, markdown
+from evals.terminal.text import one_line
 
 Format = Literal["table", "markdown", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("table", "markdown", "csv", "json")

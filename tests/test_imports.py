@@ -10,7 +10,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("evals", "envs", "vla", "analysis")
 # What `analysis` may know of the harness: what it recorded and how it is summed up, never how it is run.
-PRINTING = {"evals.plain", "evals.tabular"}
+PRINTING = {"evals.terminal.text", "evals.terminal.tables"}
 RECORDED = {
     "evals.errors",
     "evals.provenance",

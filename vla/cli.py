@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from evals.plain import guarded_output, show
+from evals.terminal.text import guarded_output, show
 from vla.data.errors import DataError
 from vla.errors import DivergedError, ModelError, StoppedError
 

@@ -15,7 +15,7 @@ from analysis.embeddings import EmbeddingsConfig, read_checkpoints
 from analysis.embeddings_context import HeldOut, held_out_samples
 from analysis.embeddings_vectors import GROUPS, load_vectors, motion_token_ids
 from analysis.figures import figures
-from evals.demos import RecordConfig, RenderConfig, record, render
+from evals.demos.command import RecordConfig, RenderConfig, record, render
 from evals.errors import UnknownNameError, UsageError
 from evals.registry import load_command
 from vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

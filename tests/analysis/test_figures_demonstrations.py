@@ -6,7 +6,7 @@ from matplotlib.image import imread
 
 from analysis.figures import figures
 from analysis.figures_demonstrations import contact_sheet, first_of_each_task
-from evals.demos import RecordConfig, RenderConfig, record, render
+from evals.demos.command import RecordConfig, RenderConfig, record, render
 from evals.errors import UsageError
 from vla.data.demos import read_demos
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from simpler_episodes import CARROT, EGGPLANT, IDLE, SPOON, STACK, SUITE, build, episode, run
 
 from envs.experts.simpler import BridgeExpert
 from envs.simpler_assets import lay_out
@@ -17,6 +16,7 @@ from envs.simpler_tasks import BRIDGE_TASKS
 from evals.engine.isolated import in_fresh_process
 from evals.errors import ContractError, MissingAssetsError, UnknownNameError
 from evals.rotations import axis_angle_to_matrix, euler_xyz_to_matrix, matrix_to_axis_angle
+from tests.envs.simpler_episodes import CARROT, EGGPLANT, IDLE, SPOON, STACK, SUITE, build, episode, run
 
 DATASET = "tasks/bridge_v2_real2sim_dataset"
 ORIGINAL = Path(__file__).parent / "data" / "simpler_original.json"

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from simpler_episodes import CARROT, EGGPLANT, SPOON, STACK, SUITE, episode
 
 from envs.simpler_placements import Placement, original_rest
 from envs.simpler_tasks import BRIDGE_TASKS, bridge_task, start_of
 from evals.errors import UnknownNameError, UsageError
+from tests.envs.simpler_episodes import CARROT, EGGPLANT, SPOON, STACK, SUITE, episode
 
 
 def placement(task, number, seed=0):

@@ -7,7 +7,7 @@ import pytest
 
 from envs.reach import suite as reach_suite
 from evals.progress import ConsoleProgress
-from evals.tabular import PlainConsole
+from evals.terminal.tables import PlainConsole
 from evals.types import Episode, EpisodeResult, Seconds, Status
 
 HOSTILE = "[/] [red]:smile: \x1b[2J"

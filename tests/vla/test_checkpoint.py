@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from nano_models import nano
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Dinov2Model
 
+from tests.vla.nano_models import nano
 from vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vla.errors import CheckpointError, TokenizerError, UnnormalizationError
 from vla.model import tower_hf_config

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from nano_models import nano
 from safetensors.torch import load_file, save_file
 
+from tests.vla.nano_models import nano
 from vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vla.errors import CheckpointError, ModelError, TokenizerError
 from vla.statistics import statistics_of, with_state

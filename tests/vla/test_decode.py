@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from nano_models import INSTRUCTIONS, nano, nano_decoder, random_images
 
+from tests.vla.nano_models import INSTRUCTIONS, nano, nano_decoder, random_images
 from vla.errors import NotFiniteError
 from vla.grammar import grammar
 from vla.motion import all_motions, describe, parse

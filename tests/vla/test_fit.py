@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nano_models import nano
 
 from envs.reach import suite as reach
 from evals.errors import SpaceMismatchError
 from evals.registry import load_suite
+from tests.vla.nano_models import nano
 from vla.checkpoint import Checkpoint, save_checkpoint
 from vla.data.convention import Convention
 from vla.data.oxe import layout_named

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from nano_models import nano
 from safetensors.torch import save_file
 
+from tests.vla.nano_models import nano
 from vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vla.errors import CheckpointError, ModelError, TrainingError, WeightsError
 from vla.initialize import initial_checkpoint

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from nano_models import nano, random_images
 
+from tests.vla.nano_models import nano, random_images
 from vla.collate import padded
 from vla.config import ModelConfig
 from vla.errors import CheckpointError, ImageError, ModelError

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from nano_models import nano
 
 from envs.reach import suite as reach
 from evals.cli import main
@@ -13,6 +12,7 @@ from evals.conformance import check_policy
 from evals.errors import SpaceMismatchError, UsageError
 from evals.record import read_run
 from evals.types import Episode, Observation, Status
+from tests.vla.nano_models import nano
 from vla.checkpoint import Checkpoint, save_checkpoint
 from vla.decode import Decoded
 from vla.errors import ImageError

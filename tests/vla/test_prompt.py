@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from nano_models import nano
 from tokenizers import Tokenizer, models
 
+from tests.vla.nano_models import nano
 from vla.config import SYSTEM
 from vla.errors import PromptError, TokenizerError
 from vla.motion import all_motions, describe

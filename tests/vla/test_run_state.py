@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from nano_models import nano, random_images
 
+from tests.vla.nano_models import nano, random_images
 from vla.cli import main
 from vla.collate import Placed, padded
 from vla.errors import DivergedError, TrainingError

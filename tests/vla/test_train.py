@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nano_models import nano, random_images
 
+from tests.vla.nano_models import nano, random_images
 from vla.checkpoint import load_checkpoint
 from vla.cli import main
 from vla.collate import Collate, Placed, padded

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nano_models import nano
 from PIL import Image
 
+from tests.vla.nano_models import nano
 from vla.checkpoint import load_checkpoint
 from vla.data.errors import DataError
 from vla.data.llava import Conversation, read_conversations

@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
-import timm_towers
 import torch
-from nano_models import nano, random_images
 from transformers import Dinov2Config, Dinov2Model, SiglipConfig, SiglipModel
 
+from tests.vla import timm_towers
+from tests.vla.nano_models import nano, random_images
 from vla.config import TowerConfig
 from vla.errors import TokenizerError, WeightsError
 from vla.model import MotionVLA

@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from evals.plain import show
+from evals.terminal.text import show
 from vla.data.episode import Episode
 from vla.data.errors import DataError, Where, printable, reading
 from vla.data.read import ReadOptions, check_layouts, dataset_format

@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lerobot_files as files
 import pytest
 
+from tests.vla.data import lerobot_files as files
 from vla.cli import main
 from vla.data.card import card_text, make_card
 from vla.data.errors import DataError

@@ -9,9 +9,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import tfds_writer as tfds
 from PIL import Image
 
+from tests.vla.data import tfds_writer as tfds
 from vla.data.errors import DataError, NothingToLearnError, Where, said
 from vla.data.frames import decode
 from vla.data.read import read_episodes

@@ -5,13 +5,13 @@ import json
 import os
 from pathlib import Path
 
-import lerobot_files as files
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tfds_writer import jpeg
 
+from tests.vla.data import lerobot_files as files
+from tests.vla.data.tfds_writer import jpeg
 from vla.checkpoint import load_checkpoint
 from vla.cli import main
 from vla.data import look

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-import lerobot_files as files
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.vla.data import lerobot_files as files
 from vla.data.errors import DataError
 from vla.data.lerobot import read_lerobot
 

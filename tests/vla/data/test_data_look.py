@@ -4,11 +4,11 @@ import json
 import os
 from pathlib import Path
 
-import lerobot_files as files
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.vla.data import lerobot_files as files
 from vla.data import look
 from vla.data.errors import Where
 from vla.data.frames import FileFrames

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tfds_writer as tfds
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from tests.vla.data import tfds_writer as tfds
 from vla.data.errors import DataError
 from vla.data.oxe import (
     LAYOUTS,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tfds_writer as tfds
 
+from tests.vla.data import tfds_writer as tfds
 from vla.data.errors import DataError
 from vla.data.oxe import Layout, standard
 from vla.data.rlds import read_rlds

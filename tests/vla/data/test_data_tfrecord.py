@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tfds_writer as tfds
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.vla.data import tfds_writer as tfds
 from vla.data.errors import DataError, Where
 from vla.data.tfrecord import Record, read_example, read_records
 

@@ -17,7 +17,7 @@ from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
-from evals.plain import fit, one_line, visible
+from evals.terminal.text import fit, one_line, visible
 
 Row = Sequence[str]
 _LABEL_WIDTH = 24  # a label's words may be cut into lines of so many columns; a number's never

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.errors import RecordError
-from evals.plain import fit, one_line, visible, write_whole
-from evals.tabular import PlainConsole, as_csv, as_markdown, as_text, make_table, print_table
+from evals.terminal.tables import PlainConsole, as_csv, as_markdown, as_text, make_table, print_table
+from evals.terminal.text import fit, one_line, visible, write_whole
 
 HOSTILE = "[red]a[/] :smile: \x1b]0;title\x07 \x9b2J \u202eb\u2066 \r\n\x00|<b>\ud800"
 

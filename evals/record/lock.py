@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from evals.errors import RecordError, RunFolderError
-from evals.plain_files import is_plain
+from evals.record.files import is_plain
 
 try:
     import fcntl

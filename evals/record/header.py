@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.errors import RunFolderError
-from evals.plain_files import is_plain, read_whole, write_whole
+from evals.record.files import is_plain, read_whole, write_whole
 from evals.types import Suite, Task
 
 FORMAT = 1

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from evals.errors import RunFolderError
-from evals.header import EPISODES, Header
-from evals.plain_files import read_whole
+from evals.record.files import read_whole
+from evals.record.header import EPISODES, Header
 from evals.types import Episode, EpisodeResult
 
 _WAY_OUT = "Delete that line and give the same command: its episode runs again. Or restore the file from a copy."

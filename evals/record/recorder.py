@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from evals.errors import RecordError, RunFolderError
-from evals.header import CONDITIONS, EPISODES, FORMAT, HEADER, Header, changes, read_header, write_header
-from evals.lock import hold
-from evals.plain_files import is_plain, read_whole
 from evals.provenance import changes_between, packages, revision
-from evals.record_lines import conflicts, read_lines, split_lines
+from evals.record.files import is_plain, read_whole
+from evals.record.folder import LOCK, refuse_foreign, write_back
+from evals.record.header import CONDITIONS, EPISODES, FORMAT, HEADER, Header, changes, read_header, write_header
+from evals.record.lines import conflicts, read_lines, split_lines
+from evals.record.lock import hold
 from evals.rollout import Trace
-from evals.run_folder import LOCK, refuse_foreign, write_back
 from evals.types import EpisodeResult
 
 __all__ = [

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from evals.demos import RecordConfig, RenderConfig, record, record_command, render
+from evals.demos.command import RecordConfig, RenderConfig, record, record_command, render
+from evals.demos.exports import bring_up_to_date
 from evals.errors import RecordError, RunFolderError, UnknownNameError, UsageError
-from evals.exports import bring_up_to_date
 from evals.policies.replay import Replay
 from evals.registry import load_suite, make_env
 from evals.types import Episode

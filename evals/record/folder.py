@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from evals.errors import RunFolderError
-from evals.header import EPISODES, HEADER, Header, read_header, write_header
-from evals.plain_files import is_plain, read_whole, write_whole
+from evals.record.files import is_plain, read_whole, write_whole
+from evals.record.header import EPISODES, HEADER, Header, read_header, write_header
 
 LOCK = ".lock"  # an empty file that is held too: it keeps out drivers of versions that know no other lock
 

@@ -17,16 +17,16 @@ from typing import Any
 import tyro
 
 from evals.config import RunConfig, task_ids
-from evals.drawn import View, cameras_of, height_of
+from evals.demos.drawn import View, cameras_of, height_of
+from evals.demos.exports import bring_up_to_date
 from evals.errors import RunFolderError, RunIncompleteError, UsageError
-from evals.exports import bring_up_to_date
 from evals.policies.replay import Replay
 from evals.progress import ConsoleProgress
 from evals.record import read_run
 from evals.registry import EXPORTERS, load_all, load_suite
 from evals.runner import run
 from evals.setup import Setup, prepare
-from evals.tabular import PlainConsole
+from evals.terminal.tables import PlainConsole
 from evals.types import Episode, EpisodeResult, Status, Suite
 
 MANIFEST = "demos.json"

@@ -1,0 +1,1 @@
+"""Demonstrations: recorded by an expert, drawn afterwards, exported as datasets."""

@@ -1,0 +1,19 @@
+"""The run folder: the log is the truth, and every number is computed from it."""
+
+from evals.record.header import CONDITIONS, EPISODES, FORMAT, HEADER, Header, read_header
+from evals.record.recorder import Recorder, Run, packages, read_run, revision, save_trace
+
+__all__ = [
+    "CONDITIONS",
+    "EPISODES",
+    "FORMAT",
+    "HEADER",
+    "Header",
+    "Recorder",
+    "Run",
+    "packages",
+    "read_header",
+    "read_run",
+    "revision",
+    "save_trace",
+]

@@ -1,0 +1,1 @@
+"""What a command shows: text from outside made fit to print, tables, streams, and its end."""
