@@ -18,8 +18,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from envs import libero_package, libero_tasks, opengl
-from envs.libero import make
+from envs.libero import opengl
+from envs.libero import package as libero_package
+from envs.libero import tasks as libero_tasks
+from envs.libero.env import make
 from evals.types import Episode, FloatArray, Suite, Task
 
 IDLE = [0, 0, 0, 0, 0, 0, -1]

@@ -8,7 +8,7 @@ It is written after upstream's code call by call (`custom_scenes/base_env.py`, `
     /tmp/sapien2/bin/python benchmarks/simpler_original.py settle FILE      # where objects rest, all 96 episodes
     /tmp/sapien2/bin/python benchmarks/simpler_original.py replay FILE OUT  # what recorded actions do
 
-`settle` writes `envs/data/simpler_settled.json`. `replay` reads {"task/id": actions [N, 7]} and writes, for each, the
+`settle` writes `envs/bridge/data/settled.json`. `replay` reads {"task/id": actions [N, 7]} and writes, for each, the
 gripper's position after every step, the success rule, and where the source object ended.
 """
 
@@ -27,9 +27,9 @@ from transforms3d.quaternions import quat2mat
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from envs.simpler_assets import find_pack
-from envs.simpler_placements import Placement
-from envs.simpler_tasks import BRIDGE_TASKS, BridgeTask
+from envs.bridge.assets import find_pack
+from envs.bridge.placements import Placement
+from envs.bridge.tasks import BRIDGE_TASKS, BridgeTask
 
 STIFFNESS = [1169.7891719504198, 730.0, 808.4601346394447, 1229.1299089624076, 1272.2760456418862, 1056.3326605132252]
 DAMPING = [330.0, 180.0, 152.12036565582588, 309.6215302722146, 201.04998711007383, 269.51458932695414]

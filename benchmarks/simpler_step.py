@@ -29,7 +29,7 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from envs.simpler_tasks import BRIDGE_TASKS, CAMERA, simpler_bridge  # noqa: E402 - this file is run by another venv too
+from envs.bridge.tasks import BRIDGE_TASKS, CAMERA, simpler_bridge  # noqa: E402 - this file is run by another venv too
 from evals.types import Episode  # noqa: E402
 
 MANISKILL = (
@@ -81,7 +81,7 @@ def ours(cameras: tuple[str, ...]) -> Callable[[int, int], Iterator[Cost]]:
     """Return the row of our env with some cameras."""
 
     def measure(task: int, steps: int) -> Iterator[Cost]:
-        from envs.simpler import make
+        from envs.bridge.env import make
 
         suite = simpler_bridge()
         env = make(suite, suite.tasks[task], cameras)
@@ -98,7 +98,7 @@ def ours(cameras: tuple[str, ...]) -> Callable[[int, int], Iterator[Cost]]:
 
 def sapien_alone(task: int, steps: int) -> Iterator[Cost]:
     """Yield the cost of SAPIEN's own calls on our scene: 100 physics steps; a picture with its segmentation."""
-    from envs.simpler import make
+    from envs.bridge.env import make
 
     suite = simpler_bridge()
     env = make(suite, suite.tasks[task], (CAMERA.name,))
@@ -121,8 +121,8 @@ def maniskill(drawn: bool) -> Callable[[int, int], Iterator[Cost]]:
     """Return the row of stock ManiSkill3, which draws at every step or never."""
 
     def measure(task: int, steps: int) -> Iterator[Cost]:
-        from envs.simpler_assets import find_pack
-        from envs.simpler_vulkan import choose_driver
+        from envs.bridge.assets import find_pack
+        from envs.bridge.vulkan import choose_driver
 
         choose_driver()
         folder = Path(
@@ -153,7 +153,7 @@ def original(task: int, steps: int) -> Iterator[Cost]:
     sys.path.insert(0, str(Path(__file__).parent))
     from simpler_original import OriginalScene
 
-    from envs.simpler_assets import find_pack
+    from envs.bridge.assets import find_pack
 
     bridge = BRIDGE_TASKS[task]
     while True:

@@ -14,8 +14,8 @@ from analysis.measured import measure
 from analysis.paper import Column, Conditions, load_paper
 from analysis.stats import newcombe
 from analysis.tables import command
-from envs.libero_tasks import libero_10, libero_goal, libero_object, libero_spatial
-from envs.simpler_tasks import simpler_bridge
+from envs.bridge.tasks import simpler_bridge
+from envs.libero.tasks import libero_10, libero_goal, libero_object, libero_spatial
 from evals.errors import UsageError
 from evals.record import read_run
 from evals.summary import wilson

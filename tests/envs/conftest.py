@@ -2,7 +2,7 @@
 
 import pytest
 
-from envs.simpler_assets import lay_out
+from envs.bridge.assets import lay_out
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""SimplerEnv's four Bridge tasks on SAPIEN 3."""

@@ -1,0 +1,118 @@
+"""The skills that move a thing: grasp it, carry it, put it down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+import numpy as np
+
+from envs.libero.expert.geometry import down
+from envs.libero.expert.grasps import Grasp, best_grasp
+from envs.libero.expert.hand import Command, Commands, Hand
+from envs.libero.expert.scene import Scene
+from evals.types import FloatArray
+
+Spot = Callable[[Scene, str], FloatArray]
+"""(scene, thing) -> where the thing's position should be when it is let go, `[3]` metres."""
+
+_SIDE_BY_SIDE = 0.012  # metres between things that share a region
+_BLOCKED = 0.02  # metres short of a grasp: something is in the way that its shape did not show
+_LIFT = np.array([0.0, 0.0, 0.08])
+
+
+def pick(hand: Hand, thing: str, spot: Spot, attempts: int = 4) -> Generator[Command, None, bool]:
+    """Take hold of a thing, so that it can be put on a spot, and lift it; return whether it came along."""
+    scene = hand.scene
+    tried: list[Grasp] = []
+    for _ in range(attempts):
+        grasp = best_grasp(scene, thing, tried, spot(scene, thing) - scene.position(thing), hand.taste)
+        tried.append(grasp)
+        hand.rotation = down(grasp.yaw)
+        hand.closed = False
+        x, y, z = grasp.position
+        above = max(z + 0.07, scene.points(thing)[:, 2].max() + 0.05)
+        yield from hand.travel(np.array([x, y, above]), ignoring=(thing,))
+        yield from hand.goto(grasp.position, tolerance=0.005, cap=0.7, steps=40)
+        if hand.distance(grasp.position)[0] > _BLOCKED:
+            continue
+        yield from hand.close(grasp.position)
+        height = scene.position(thing)[2]
+        lifted = scene.grip_position + _LIFT
+        yield from hand.goto(lifted, tolerance=0.02, steps=20)
+        if scene.position(thing)[2] > height + 0.03:
+            return True
+        yield from hand.open()
+    return False
+
+
+def place(hand: Hand, thing: str, spot: Spot) -> Generator[Command, None, bool]:
+    """Carry a thing that is held to a spot and let go; return whether it was still held on arrival."""
+    scene = hand.scene
+    hanging = float(scene.grip_position[2] - scene.points(thing)[:, 2].min())
+    above = spot(scene, thing) + scene.grip_position - scene.position(thing) + [0, 0, 0.05]
+    yield from hand.travel(above, hanging, ignoring=(thing,), tolerance=0.012)
+    if scene.position(thing)[2] < scene.grip_position[2] - hanging - 0.05:
+        return False
+    target = spot(scene, thing) + scene.grip_position - scene.position(thing)
+    yield from hand.goto(target, tolerance=0.006, cap=0.5, steps=40)
+    yield from hand.open()
+    yield from hand.shift(_LIFT)
+    return True
+
+
+def pick_and_place(hand: Hand, thing: str, spot: Spot) -> Commands:
+    """Put a thing on a spot, once more if it is dropped on the way."""
+    for _ in range(2):
+        held = yield from pick(hand, thing, spot)
+        if not held or (yield from place(hand, thing, spot)):
+            return
+
+
+def on_thing(support: str) -> Spot:
+    """Return the spot in the middle of the upper side of another thing."""
+
+    def spot(scene: Scene, thing: str) -> FloatArray:
+        middle = scene.position(support)
+        top = middle[2] + 0.003 if support.startswith("plate") else scene.points(support)[:, 2].max()
+        return np.array([middle[0], middle[1], top + 0.005 + height_above_bottom(scene, thing)])
+
+    return spot
+
+
+def on_region(region: str, place: int = 0, places: int = 1) -> Spot:
+    """Return a spot in a region, on what lies under it: the middle, or one of several places side by side.
+
+    Args:
+        region: the region.
+        place: number of the place, counted from the robot's far side.
+        places: how many things must fit.
+    """
+
+    def spot(scene: Scene, thing: str) -> FloatArray:
+        x, y, height = scene.region_position(region)
+        parent = scene.region_parent(region)
+        if parent is not None:
+            points = scene.points(parent)
+            near = points[np.linalg.norm(points[:, :2] - [x, y], axis=1) < 0.05]
+            height = near[:, 2].max() if len(near) else height
+        aside = ((places - 1) / 2 - place) * (np.ptp(scene.points(thing)[:, 0]) + _SIDE_BY_SIDE)
+        return np.array([x + aside, y, height + 0.008 + height_above_bottom(scene, thing)])
+
+    return spot
+
+
+def inside(container: str) -> Spot:
+    """Return the spot within an open container, a hand's depth under its edge."""
+
+    def spot(scene: Scene, thing: str) -> FloatArray:
+        x, y, _ = scene.position(container)
+        heights = scene.points(container)[:, 2]
+        bottom = max(heights.max() - 0.10, heights.min() + 0.03)
+        return np.array([x, y, bottom + height_above_bottom(scene, thing)])
+
+    return spot
+
+
+def height_above_bottom(scene: Scene, thing: str) -> float:
+    """Return how far a thing's position lies above its lowest point, metres."""
+    return max(0.0, float(scene.position(thing)[2] - scene.points(thing)[:, 2].min()))

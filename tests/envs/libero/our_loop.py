@@ -1,0 +1,54 @@
+"""Our env on the same actions as reference_loop.py, after another episode; run as a script from the repository.
+
+python our_loop.py SUITE TASK STEPS OUT.npz
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from envs.libero import tasks as libero_tasks
+from envs.libero.env import make
+from evals.types import Episode
+
+
+def main():
+    name, task_id, steps, out = sys.argv[1:]
+    suite = getattr(libero_tasks, name)()
+    task = suite.tasks[int(task_id)]
+    episode = Episode(name, task.id, 3, 0, suite.protocol.hash)
+    seed = episode.rng_seed("scene")
+    env = make(suite, task, ("agentview", "wrist"))
+
+    env.reset(Episode(name, task.id, 7, 0, suite.protocol.hash), look=False)
+    env.step(np.ones(7), look=True)
+
+    looked = [True, False, *(i % 2 == 0 for i in range(int(steps) - 1))]
+    results = [env.reset(episode, look=looked[0])]
+    actions = np.random.default_rng(seed).uniform(-1, 1, (int(steps), 7))
+    results += [env.step(action, look) for action, look in zip(actions, looked[1:], strict=True)]
+
+    model = env.simulator.sim.model
+    split = 1 + model.nq + model.nv
+    physics = np.stack([result.physics for result in results])
+    seen = [result.observation for result in results if result.observation is not None]
+    np.savez(
+        out,
+        seed=seed,
+        looked=np.array(looked),
+        scene=env.scene(),
+        physics=physics[:, :split],
+        warm_start=physics[:, split : split + model.nv],
+        goal=physics[:, -12:],
+        success=[result.success for result in results],
+        state=[observation.state for observation in seen],
+        agentview=[observation.images["agentview"] for observation in seen],
+        wrist=[observation.images["wrist"] for observation in seen],
+    )
+
+
+if __name__ == "__main__":
+    main()
