@@ -93,9 +93,9 @@ def read_checkpoints(config: EmbeddingsConfig) -> list[LabelledVectors]:
     """
     from analysis.embeddings_context import HeldOut, context_vectors
     from analysis.embeddings_vectors import token_vectors
-    from vla.checkpoint import load_checkpoint
     from vla.data.errors import DataError
     from vla.errors import ModelError
+    from vla.model.checkpoint import load_checkpoint
 
     found: list[LabelledVectors] = []
     first = ""

@@ -11,16 +11,16 @@ import torch
 
 from analysis.embeddings_vectors import GROUPS, LabelledVectors, is_word, labelled, motion_token_ids, token_text
 from evals.errors import UsageError
-from vla.checkpoint import Checkpoint
-from vla.collate import Collate, Target
 from vla.data.mixture import Mixture, MixtureConfig, Sample
 from vla.data.read import ReadOptions
-from vla.model import Batch
-from vla.prompt import ACTION, MOTION, Prompter, canonical_instruction
+from vla.model.checkpoint import Checkpoint
+from vla.model.network import Batch
+from vla.model.prompt import ACTION, MOTION, Prompter, canonical_instruction
+from vla.model.tokenizer import encode
 from vla.statistics import DIMENSIONS
-from vla.tokenizer import encode
-from vla.train_config import LoopConfig, TrainConfig
-from vla.train_data import labeller_of, read_sources, with_cameras
+from vla.train.collate import Collate, Target
+from vla.train.config import LoopConfig, TrainConfig
+from vla.train.sources import labeller_of, read_sources, with_cameras
 
 _BATCH = 8
 

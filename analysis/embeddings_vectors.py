@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from evals.errors import UsageError
-from vla.motion import all_motions, describe
+from vla.motion.language import all_motions, describe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vla.checkpoint import Checkpoint
-    from vla.prompt import Prompter
+    from vla.model.checkpoint import Checkpoint
+    from vla.model.prompt import Prompter
 
 Group = Literal["action", "motion", "word"]
 Space = Literal["input", "output", "context"]

@@ -14,12 +14,12 @@ import tyro
 
 from analysis.figures import write_figure
 from evals.errors import UsageError
-from vla.config import ModelConfig
 from vla.errors import ModelError
-from vla.motion import parse
-from vla.presets import preset
-from vla.prompt import ACTION, MOTION, Prompter, TokenSequence
-from vla.tokenizer import make_tokenizer
+from vla.model.config import ModelConfig
+from vla.model.presets import preset
+from vla.model.prompt import ACTION, MOTION, Prompter, TokenSequence
+from vla.model.tokenizer import make_tokenizer
+from vla.motion.language import parse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,8 +17,8 @@ from analysis.motion_experts import EXPERTS, expert_corpora
 from analysis.motion_figures import draw_words
 from analysis.motion_synthetic import TEST_SEED, synthetic_corpora
 from vla.actions import normalize_scale
-from vla.labellers import AdaptiveLabeller, displacement, round_to_grid, window_bounds
-from vla.motion import describe
+from vla.motion.labellers import AdaptiveLabeller, displacement, round_to_grid, window_bounds
+from vla.motion.language import describe
 from vla.statistics import GRIPPER
 
 if TYPE_CHECKING:

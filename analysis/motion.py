@@ -27,8 +27,8 @@ from analysis.motion_robustness import (
 from analysis.motion_scores import LabellerOf, difference_interval, flicker, labelled, score, slot_table
 from analysis.motion_search import RAW_WINDOWS, SETTINGS, tuned_raw
 from analysis.motion_synthetic import TEST_SEED, TUNING_SEED, synthetic_corpora
-from vla.hmm import HmmLabeller
-from vla.labellers import AdaptiveLabeller, Labeller, RawLabeller
+from vla.motion.hmm import HmmLabeller
+from vla.motion.labellers import AdaptiveLabeller, Labeller, RawLabeller
 
 BASELINE = "raw, threshold tuned per embodiment"
 SHOWN_IN_DETAIL = (BASELINE, "adaptive, one setting", "HMM, one setting")

@@ -17,7 +17,7 @@ class LabelledEpisode:
 
     Attributes:
         actions: `[T, 7]` in the embodiment's own units; gripper 1 = open.
-        slots: `[T, 6]` intended motion in the order of `vla.motion.SLOTS`.
+        slots: `[T, 6]` intended motion in the order of `vla.motion.language.SLOTS`.
     """
 
     actions: NDArray[np.float64]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from analysis.motion_corpus import Corpus, LabelledEpisode
 from evals.record import read_run
-from vla.motion import all_motions, motion_index, parse, slots_from_motions
+from vla.motion.language import all_motions, motion_index, parse, slots_from_motions
 
 EXPERTS = Path("results/reference/motion/experts.npz")
 

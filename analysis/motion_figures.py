@@ -17,9 +17,9 @@ from analysis.motion_robustness import bridge_corpus
 from analysis.motion_search import tuned_raw, tuning_parts
 from analysis.motion_synthetic import TEST_SEED, synthetic_corpora
 from vla.actions import normalize_scale
-from vla.hmm import HmmLabeller
-from vla.labellers import AdaptiveLabeller, Labeller, RawLabeller, Slots
-from vla.motion import SLOTS
+from vla.motion.hmm import HmmLabeller
+from vla.motion.labellers import AdaptiveLabeller, Labeller, RawLabeller, Slots
+from vla.motion.language import SLOTS
 from vla.statistics import DIMENSIONS
 
 if TYPE_CHECKING:

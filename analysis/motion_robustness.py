@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from analysis.motion_corpus import Corpus, LabelledEpisode
 from analysis.motion_scores import labelled
 from vla.data.rlds import read_rlds
-from vla.labellers import Labeller, Slots
-from vla.motion import describe, motions_from_slots
+from vla.motion.labellers import Labeller, Slots
+from vla.motion.language import describe, motions_from_slots
 from vla.statistics import GRIPPER
 
 RESCALINGS = (0.1, 0.3, 0.7, 1.5, 3.0, 10.0)

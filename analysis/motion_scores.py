@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.motion_corpus import Corpus
-from vla.hmm import HmmLabeller
-from vla.labellers import Labeller, Slots
-from vla.motion import SLOTS
+from vla.motion.hmm import HmmLabeller
+from vla.motion.labellers import Labeller, Slots
+from vla.motion.language import SLOTS
 
 LabellerOf = Callable[[Corpus], Labeller]
 """Which labeller a corpus gets: the same one for a global setting, its own for a tuned baseline."""

@@ -20,8 +20,8 @@ from analysis.motion_corpus import Corpus
 from analysis.motion_experts import expert_corpora
 from analysis.motion_scores import accuracy
 from analysis.motion_synthetic import TUNING_SEED, synthetic_corpora
-from vla.hmm import HmmLabeller
-from vla.labellers import AdaptiveLabeller, RawLabeller
+from vla.motion.hmm import HmmLabeller
+from vla.motion.labellers import AdaptiveLabeller, RawLabeller
 
 SETTINGS = Path("results/reference/motion/settings.json")
 RAW_THRESHOLDS = tuple(np.geomspace(1e-5, 3.0, 56).tolist())
@@ -195,7 +195,7 @@ def main() -> None:
     found["hmm"] = asdict(search(HmmLabeller(), HMM_SPACE, parts, arguments.budget))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(found, indent=2) + "\n")
-    print(f"Settings are in {arguments.out}; the defaults of vla.labellers and vla.hmm must equal them.")
+    print(f"Settings are in {arguments.out}; the defaults of vla.motion.labellers and vla.motion.hmm must equal them.")
 
 
 if __name__ == "__main__":

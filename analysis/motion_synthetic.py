@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from analysis.motion_corpus import Corpus, LabelledEpisode
-from vla.motion import SLOTS
+from vla.motion.language import SLOTS
 
 EPISODE_SECONDS = 15.0
 EPISODES_A_SPLIT = 12

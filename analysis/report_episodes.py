@@ -24,8 +24,8 @@ from analysis.recorded import labels_of
 from evals.errors import RecordError
 from evals.record import HEADER, Run
 from evals.types import EpisodeResult
-from vla.labellers import AdaptiveLabeller
-from vla.motion import describe
+from vla.motion.labellers import AdaptiveLabeller
+from vla.motion.language import describe
 from vla.statistics import ActionStatistics, statistics_of
 
 TRACES, VIDEOS = "traces", "videos"

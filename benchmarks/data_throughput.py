@@ -29,7 +29,7 @@ from vla.data.lerobot_writer import LeRobotWriter
 from vla.data.loader import MixtureLoader
 from vla.data.mixture import Mixture, Sample, Source
 from vla.data.read import read_episodes
-from vla.labellers import AdaptiveLabeller
+from vla.motion.labellers import AdaptiveLabeller
 from vla.statistics import statistics_of
 
 SIZE, EPISODES, STEPS = 256, 8, 100

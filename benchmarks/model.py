@@ -25,14 +25,14 @@ from rich.console import Console
 from rich.table import Table
 
 from vla.data.read import read_episodes
-from vla.decode import Decoded, Decoder
-from vla.grammar import grammar
-from vla.labellers import AdaptiveLabeller
-from vla.model import MotionVLA
-from vla.presets import preset
-from vla.prompt import Prompter
+from vla.decode.decoder import Decoded, Decoder
+from vla.decode.grammar import grammar
+from vla.model.network import MotionVLA
+from vla.model.presets import preset
+from vla.model.prompt import Prompter
+from vla.model.tokenizer import make_tokenizer
+from vla.motion.labellers import AdaptiveLabeller
 from vla.statistics import statistics_of
-from vla.tokenizer import make_tokenizer
 
 INSTRUCTION = "pick up the black bowl between the plate and the ramekin and place it on the plate"
 SHARPNESS = 8.0

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from vla.actions import ActionTokenizer, normalize_affine
-from vla.hmm import HmmLabeller
-from vla.labellers import AdaptiveLabeller, RawLabeller
+from vla.motion.hmm import HmmLabeller
+from vla.motion.labellers import AdaptiveLabeller, RawLabeller
 from vla.statistics import statistics_of
 
 LONG_EPISODE_STEPS = 200_000

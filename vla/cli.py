@@ -30,8 +30,8 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command("train the model on demonstrations", "vla.train:train", "vla.train_config:TrainConfig"),
-    "vlm": Command("train a vision-language model to begin with (LLaVA's format)", "vla.vlm:main"),
+    "train": Command("train the model on demonstrations", "vla.train.loop:train", "vla.train.config:TrainConfig"),
+    "vlm": Command("train a vision-language model to begin with (LLaVA's format)", "vla.train.vlm:main"),
     "stats": Command("statistics and a text card of a dataset", "vla.data.card:main"),
 }
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from vla.checkpoint import Checkpoint
 from vla.data.convention import Convention, view_of
 from vla.data.oxe import LAYOUTS
+from vla.model.checkpoint import Checkpoint
 from vla.statistics import DIMENSIONS, GRIPPER, ActionStatistics, bounds
 
 _SLACK = 1.5

@@ -17,13 +17,13 @@ from evals.registry import load_suite
 from evals.spaces import ActionSpace
 from evals.types import ActionChunk, Episode, Observation, Suite
 from vla.actions import normalize_state, unnormalize_affine
-from vla.checkpoint import Checkpoint, load_checkpoint
 from vla.data.convention import Convention, Rotation
 from vla.data.frames import resize
-from vla.decode import Decoded, Decoder
+from vla.decode.decoder import Decoded, Decoder
+from vla.decode.grammar import grammar
 from vla.errors import CheckpointError, ImageError, ModelError
 from vla.fit import Fit, convention_of, fit
-from vla.grammar import grammar
+from vla.model.checkpoint import Checkpoint, load_checkpoint
 from vla.statistics import DIMENSIONS, GRIPPER
 
 RotationOption = Literal["as_trained", "axis_angle", "euler_xyz"]

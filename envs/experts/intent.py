@@ -1,7 +1,7 @@
 """What a scripted expert means to do, as a sentence of the motion language.
 
 An expert knows which way it is going and why; its actions are that intent after gains, clipping and noise. The sentence
-says the intent, so that demonstrations carry motion labels which no labeller had to guess. `vla.motion` owns the
+says the intent, so that demonstrations carry motion labels which no labeller had to guess. `vla.motion.language` owns the
 grammar; this writes it without importing the model's package.
 """
 
@@ -39,7 +39,7 @@ def sentence(
     Args:
         translation: `[3]` signs along x (forward), y (left), z (up).
         rotation: `[3]` signs about x (roll), y (pitch), z (yaw). Roll or pitch is a tilt, and roll wins as in
-            `vla.motion`; positive yaw is counterclockwise.
+            `vla.motion.language`; positive yaw is counterclockwise.
         gripper: the event that is going on, or None while the fingers keep their opening.
     """
     roll, pitch, yaw = rotation

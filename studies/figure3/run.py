@@ -20,20 +20,20 @@ import tyro
 
 from analysis.embeddings import command
 from evals.errors import VlaEvalError
-from vla.collate import Target
 from vla.data.demos import MANIFEST
 from vla.data.errors import DataError
 from vla.data.mixture import Mixture, MixtureConfig
 from vla.data.read import ReadOptions
 from vla.errors import ModelError, TrainingError
-from vla.initialize import configure
-from vla.labellers import AdaptiveLabeller
-from vla.presets import preset
-from vla.prompt import Prompter
-from vla.tokenizer import make_tokenizer
-from vla.train import train
-from vla.train_config import Arithmetic, LoopConfig, ModelOptions, MotionLabels, OptimConfig, TrainConfig, TrainStage
-from vla.train_data import instructions_of, read_sources, with_cameras
+from vla.model.presets import preset
+from vla.model.prompt import Prompter
+from vla.model.tokenizer import make_tokenizer
+from vla.motion.labellers import AdaptiveLabeller
+from vla.train.collate import Target
+from vla.train.config import Arithmetic, LoopConfig, ModelOptions, MotionLabels, OptimConfig, TrainConfig, TrainStage
+from vla.train.initialize import configure
+from vla.train.loop import train
+from vla.train.sources import instructions_of, read_sources, with_cameras
 
 PRETRAINING = "motion_pretraining"
 _MEASURED_SAMPLES = 256

@@ -18,16 +18,16 @@ from analysis.figures import figures
 from evals.demos.command import RecordConfig, RenderConfig, record, render
 from evals.errors import UnknownNameError, UsageError
 from evals.registry import load_command
-from vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vla.data.read import read_episodes
 from vla.errors import TrainingError
-from vla.labellers import AdaptiveLabeller, RawLabeller
-from vla.model import MotionVLA
-from vla.motion import describe
-from vla.presets import preset
-from vla.prompt import Prompter
+from vla.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from vla.model.network import MotionVLA
+from vla.model.presets import preset
+from vla.model.prompt import Prompter
+from vla.model.tokenizer import make_tokenizer
+from vla.motion.labellers import AdaptiveLabeller, RawLabeller
+from vla.motion.language import describe
 from vla.statistics import statistics_of
-from vla.tokenizer import make_tokenizer
 
 STUDY = Path(__file__).resolve().parents[2] / "studies/figure3/run.py"
 QUICK = ["--draws", "5", "--observations", "6"]

@@ -7,7 +7,7 @@ from analysis.figures_architecture import architecture_figure, stages
 from analysis.figures_pipeline import draw_distributions, pipeline_figure
 from analysis.motion_synthetic import EMBODIMENTS, TEST_SEED, synthetic_corpora
 from evals.errors import UsageError
-from vla.presets import preset
+from vla.model.presets import preset
 
 
 def test_sequences_are_drawn_as_the_model_is_trained_on_them():

@@ -17,9 +17,9 @@ from analysis.motion_synthetic import EMBODIMENTS, Embodiment, synthetic_corpora
 from envs.reach import suite as reach_suite
 from evals.record import Header
 from evals.types import Episode, EpisodeResult, Seconds, Status
-from vla.hmm import HmmLabeller
-from vla.labellers import AdaptiveLabeller, RawLabeller
-from vla.motion import parse, slots_from_motions
+from vla.motion.hmm import HmmLabeller
+from vla.motion.labellers import AdaptiveLabeller, RawLabeller
+from vla.motion.language import parse, slots_from_motions
 
 QUIET = Embodiment(
     "quiet", 10, (0.02, 0.1), inertia_seconds=1e-3, wobble=0, coupling=0, drift=0, rest_jitter=0, speed_jitter=0

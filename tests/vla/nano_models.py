@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import torch
 
-from vla.decode import Decoder
-from vla.grammar import grammar
-from vla.model import MotionVLA
-from vla.presets import preset
-from vla.prompt import Prompter
-from vla.tokenizer import make_tokenizer
+from vla.decode.decoder import Decoder
+from vla.decode.grammar import grammar
+from vla.model.network import MotionVLA
+from vla.model.presets import preset
+from vla.model.prompt import Prompter
+from vla.model.tokenizer import make_tokenizer
 
 INSTRUCTIONS = ("Pick up the black bowl.", "open the top drawer of the cabinet", "push", "Put the plate on the stove")
 

@@ -10,10 +10,10 @@ from envs.reach import suite as reach
 from evals.errors import SpaceMismatchError
 from evals.registry import load_suite
 from tests.vla.nano_models import nano
-from vla.checkpoint import Checkpoint, save_checkpoint
 from vla.data.convention import Convention
 from vla.data.oxe import layout_named
 from vla.fit import convention_of
+from vla.model.checkpoint import Checkpoint, save_checkpoint
 from vla.policy import RELEASED_FOR, vla
 from vla.statistics import statistics_of
 

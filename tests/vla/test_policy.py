@@ -13,10 +13,10 @@ from evals.errors import SpaceMismatchError, UsageError
 from evals.record import read_run
 from evals.types import Episode, Observation, Status
 from tests.vla.nano_models import nano
-from vla.checkpoint import Checkpoint, save_checkpoint
-from vla.decode import Decoded
+from vla.decode.decoder import Decoded
 from vla.errors import ImageError
-from vla.motion import parse
+from vla.model.checkpoint import Checkpoint, save_checkpoint
+from vla.motion.language import parse
 from vla.policy import axis_angle_from_euler_xyz, vla
 from vla.statistics import statistics_of, with_state
 

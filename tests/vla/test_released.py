@@ -29,7 +29,9 @@ def test_what_is_stored_is_small_and_names_its_tower():
 @pytest.mark.parametrize("capability", ["default", "avx2"])
 def test_it_loads_on_another_kind_of_cpu(capability):
     """PyTorch resamples with other instructions there, and rounds otherwise."""
-    code = "from vla.checkpoint import load_checkpoint; from vla.policy import RELEASED; load_checkpoint(RELEASED)"
+    code = (
+        "from vla.model.checkpoint import load_checkpoint; from vla.policy import RELEASED; load_checkpoint(RELEASED)"
+    )
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

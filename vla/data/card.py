@@ -16,8 +16,8 @@ from vla.data.episode import Episode
 from vla.data.errors import DataError, Where, printable, reading
 from vla.data.read import ReadOptions, check_layouts, dataset_format
 from vla.data.whole import LeftOut, SkipOptions, read_whole
-from vla.labellers import AdaptiveLabeller, Labeller
-from vla.motion import describe
+from vla.motion.labellers import AdaptiveLabeller, Labeller
+from vla.motion.language import describe
 from vla.statistics import DIMENSIONS, ActionStatistics, rare_in_words, statistics_of, write_statistics
 
 _WIDEST = 200

@@ -19,8 +19,8 @@ from vla.data.episode import Episode
 from vla.data.errors import DataError, Where
 from vla.data.frames import Image, resize
 from vla.data.whole import LeftOut
-from vla.labellers import Labeller
-from vla.motion import Motion, MotionAxes, describe
+from vla.motion.labellers import Labeller
+from vla.motion.language import Motion, MotionAxes, describe
 from vla.statistics import ActionStatistics
 
 _SHUFFLES = 128

@@ -20,7 +20,7 @@ from evals.contract import Policy, PrivilegedPolicy
 from evals.errors import UsageError
 from evals.policies.expert import expert
 from evals.types import Episode, Observation
-from vla.motion import all_motions, describe, parse
+from vla.motion.language import all_motions, describe, parse
 
 SPATIAL, GOAL = libero_spatial(), libero_goal()
 

@@ -17,7 +17,7 @@ from vla.data.errors import DataError
 from vla.data.export import export
 from vla.data.lerobot import read_lerobot
 from vla.data.mixture import Mixture, MixtureConfig, Source
-from vla.motion import parse
+from vla.motion.language import parse
 from vla.statistics import statistics_of
 
 

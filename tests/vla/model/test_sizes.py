@@ -1,0 +1,70 @@
+"""The published sizes, counted without allocating them."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from vla.errors import ModelError
+from vla.model.network import MotionVLA
+from vla.model.presets import PRESETS, preset
+
+ACTION_TOKENS = 256
+QWEN_TOKENS, SMOLLM2_TOKENS = 151_665, 49_152
+VOCABULARY = {"0.5b": QWEN_TOKENS, "1.5b": QWEN_TOKENS, "3b": QWEN_TOKENS, "mini": SMOLLM2_TOKENS}
+
+# The language models' parameters are those that their cards state (0.49B, 1.54B, 3.09B; 135M and 256 action tokens);
+# towers lack the last block, which Prismatic does not run.
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "model.md"
+_NUMBERS = r"\| `(\S+)` \|.*\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|"
+
+
+def documented():
+    """Return preset -> parameters of towers, projector, language model and all, and image tokens, as the table says."""
+    rows = re.findall(_NUMBERS, DOCUMENT.read_text(encoding="utf-8"))
+    return {name: tuple(int(number.replace(",", "")) for number in numbers) for name, *numbers in rows}
+
+
+def meta_model(name):
+    with torch.device("meta"):
+        return MotionVLA(PRESETS[name], VOCABULARY.get(name, 0) + ACTION_TOKENS)
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_the_document_has_a_row_for_every_preset():
+    assert list(documented()) == list(PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_has_the_parameters_and_image_tokens_that_the_document_says(name):
+    model = meta_model(name)
+    parts = (count(model.towers), count(model.projector), count(model.language))
+    assert documented()[name] == (*parts, sum(parts), model.config.image_tokens)
+    assert sum(parts) == count(model)
+
+
+@pytest.mark.parametrize("name", ["0.5b", "1.5b", "3b"])
+def test_action_tokens_fit_the_padded_embedding_of_qwen(name):
+    assert meta_model(name).embed_tokens(torch.zeros(1, dtype=torch.long, device="meta")).shape[-1] > 0
+    assert meta_model(name).language.get_input_embeddings().num_embeddings == 151_936 >= QWEN_TOKENS + ACTION_TOKENS
+
+
+def test_an_embedding_without_room_grows_by_the_action_tokens():
+    assert meta_model("mini").language.get_input_embeddings().num_embeddings == SMOLLM2_TOKENS + ACTION_TOKENS
+
+
+def test_the_fsdp_configuration_divides_the_blocks_of_the_papers_model():
+    text = (Path(__file__).resolve().parents[3] / "vla/configs/fsdp_8gpu.yaml").read_text()
+    wrapped = set(re.search(r"layer_cls_to_wrap: (.*)", text)[1].split(","))
+    blocks = {type(module.layers[0]).__name__ for module in meta_model("0.5b").modules() if hasattr(module, "layers")}
+    blocks |= {type(module.layer[0]).__name__ for module in meta_model("0.5b").modules() if hasattr(module, "layer")}
+    assert wrapped == blocks
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones():
+    with pytest.raises(ModelError, match=r"'7b'. Known: 0.5b, 1.5b, 3b, mini, tiny, nano"):
+        preset("7b")

@@ -1,0 +1,211 @@
+"""Training goes on after a kill, on one or two processes, with the losses it would have had."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.vla.nano_models import nano, random_images
+from vla.cli import main
+from vla.data.mixture import Mixture, MixtureConfig
+from vla.errors import DivergedError, TrainingError
+from vla.model.checkpoint import load_checkpoint
+from vla.motion.labellers import AdaptiveLabeller
+from vla.train.collate import Collate, Placed, padded
+from vla.train.config import LoopConfig, ModelOptions, OptimConfig, TrainConfig
+from vla.train.features import FeatureMixture, feature_files, stacked_features
+from vla.train.loop import _check_finite, train
+from vla.train.optim import learning_rate
+from vla.train.sources import read_sources, with_cameras
+
+NANO = ModelOptions(preset="nano")
+SMALL = OptimConfig(lr=1e-3, batch_size=4, micro_batch=2)
+
+
+@pytest.fixture(scope="module")
+def bridge(shared):
+    return shared / "data/bridge_dataset/1.0.0"
+
+
+def arguments(data, out, steps, **options):
+    told = {"data": data, "out": out, "steps": steps, "optim.lr": 1e-3, "optim.batch-size": 4, "model.preset": "nano"}
+    told = {**told, "optim.micro-batch": 2, "save-every": 2, **options}
+    return ["train", *(str(part) for name, value in told.items() for part in (f"--{name}", value))]
+
+
+def config(data, out, steps=2, **changes):
+    loop = LoopConfig(out=out, optim=changes.pop("optim", SMALL), steps=steps, save_every=2)
+    return TrainConfig(data=(data,), loop=loop, **{"model": NANO, **changes})
+
+
+def metrics(out):
+    path = out / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def losses(out):
+    return [line["loss"] for line in metrics(out)]
+
+
+def start(command):
+    # Sums depend on the number of threads: the child has as many as this process, to which it is compared bit for bit.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen([sys.executable, *command], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(bridge, tmp_path_factory):
+    """A run of six steps in this process."""
+    out = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    assert main(arguments(bridge, out, 6)) == 0
+    return out
+
+
+def test_a_killed_run_goes_on_with_the_losses_it_would_have_had(bridge, tmp_path, uninterrupted):
+    command = ["-m", "vla.cli", *arguments(bridge, tmp_path / "killed", 6)]
+    process = start(command)
+    while len(losses(tmp_path / "killed")) < 3 and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    _, said = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said.decode()[-2000:]
+    assert (tmp_path / "killed/state").is_dir()
+    assert main(arguments(bridge, tmp_path / "killed", 6)) == 0
+    assert losses(tmp_path / "killed") == losses(uninterrupted)
+    assert [line["step"] for line in metrics(tmp_path / "killed")] == list(range(6))
+
+
+def test_two_processes_have_the_losses_of_one(bridge, tmp_path, uninterrupted):
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vla.cli"]
+    process = start([*launch, *arguments(bridge, tmp_path / "two", 3, **{"optim.micro-batch": 1})])
+    _, said = process.communicate()
+    assert process.returncode == 0, said.decode()[-2000:]
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(uninterrupted)[:3], rtol=1e-5)
+    assert load_checkpoint(tmp_path / "two/checkpoint").training["processes"] == 2
+
+
+def test_accumulation_changes_nothing_but_rounding(bridge, tmp_path, uninterrupted):
+    train(config(bridge, tmp_path / "whole", 3, optim=dataclasses.replace(SMALL, micro_batch=4)))
+    np.testing.assert_allclose(losses(tmp_path / "whole"), losses(uninterrupted)[:3], rtol=1e-5)
+
+
+def test_both_stages_of_the_paper_run_in_a_row(bridge, tmp_path):
+    train(config(bridge, tmp_path / "one", stage="motion"))
+    pretrained = load_checkpoint(tmp_path / "one/checkpoint")
+    assert (pretrained.stage, metrics(tmp_path / "one")[0]["action_accuracy"]) == ("motion", None)
+    train(config(bridge, tmp_path / "two", init=str(tmp_path / "one/checkpoint"), motion="raw"))
+    tuned = load_checkpoint(tmp_path / "two/checkpoint")
+    assert (tuned.stage, tuned.config.motion, list(tuned.statistics)) == ("finetune", True, ["bridge_dataset"])
+    assert tuned.training["motion"] == "raw"
+    assert tuned.prompter.tokenizer.to_str() == pretrained.prompter.tokenizer.to_str()
+
+
+def test_the_ablation_learns_actions_alone(bridge, tmp_path):
+    train(config(bridge, tmp_path / "run", stage="action"))
+    assert not load_checkpoint(tmp_path / "run/checkpoint").config.motion
+    assert metrics(tmp_path / "run")[0]["motion_accuracy"] is None
+
+
+def test_two_demonstrations_are_learnt_by_heart(bridge, tmp_path):
+    """Two real demonstrations, 100 % of the motion and action tokens."""
+    sources = with_cameras(read_sources(config(bridge, tmp_path)), 1, ())
+    two = dataclasses.replace(sources[0], episodes=sources[0].episodes[:2])
+    model, prompter = nano()
+    mixture = Mixture([two], AdaptiveLabeller(), MixtureConfig(image_size=56))
+    collate = Collate(prompter, {two.name: two.statistics}, "motion_action")
+    batch = collate([mixture[position] for position in range(len(mixture))]).batch
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=3e-3)
+    for _ in range(400):
+        sums = model(batch)
+        if (sums.correct == sums.tokens).all():
+            break
+        optimizer.zero_grad()
+        (sums.loss / sums.tokens.sum()).backward()
+        optimizer.step()
+    assert sums.correct.tolist() == sums.tokens.tolist()
+    assert sums.tokens[1] == 8 * len(mixture)
+
+
+def test_stored_features_train_as_images_do(bridge, tmp_path):
+    model, _ = nano()
+    sources = with_cameras(read_sources(config(bridge, tmp_path)), 1, ())
+    with pytest.raises(TrainingError, match="dino is trained"):
+        feature_files(model, sources, tmp_path)
+    frozen, _ = nano(towers=(dataclasses.replace(model.config.towers[0], frozen=True),))
+    usable = [None, np.array([1, 4])]
+    episodes = [dataclasses.replace(e, usable=u) for e, u in zip(sources[0].episodes[:2], usable, strict=True)]
+    few = [dataclasses.replace(sources[0], episodes=episodes)]
+    path = feature_files(frozen, few, tmp_path)[0]
+    assert feature_files(frozen, few, tmp_path) == [path]
+    seen, stored = Mixture(few, None, MixtureConfig(image_size=56)), FeatureMixture(few, None, MixtureConfig(), [path])
+    assert len(seen) == len(np.load(path)) == len(sources[0].episodes[0]) + 2
+    for position in range(len(seen)):
+        image = torch.from_numpy(np.stack(seen[position].images))[None]
+        with torch.no_grad():
+            expected = frozen.features(image)
+        torch.testing.assert_close(stacked_features([stored[position]]).float(), expected, rtol=1e-2, atol=1e-2)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = feature_files(frozen, few, tmp_path)[0]
+    assert rounded != path, "rounded features are not taken for exact ones"
+    np.testing.assert_allclose(np.load(rounded), np.load(path), rtol=0.1, atol=0.1)
+
+
+def test_rounded_arithmetic_trains_alike(bridge, tmp_path, uninterrupted):
+    # Accelerate has one precision a process.
+    process = start(["-m", "vla.cli", *arguments(bridge, tmp_path / "rounded", 3, precision="bfloat16")])
+    _, said = process.communicate()
+    assert process.returncode == 0, said.decode()[-2000:]
+    assert losses(tmp_path / "rounded") != losses(uninterrupted)[:3]
+    np.testing.assert_allclose(losses(tmp_path / "rounded"), losses(uninterrupted)[:3], rtol=0.02)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_its_sample():
+    model, prompter = nano()
+    sequences = [prompter.sequence("lift", "move up", [prompter.actions.first_token_id] * 7)] * 2
+    features = model.features(random_images(model, 2)).detach()
+    features[1] = float("nan")
+    batch = padded(sequences, features=features)
+    with pytest.raises(DivergedError, match=r"nan on: bridge, episode 7, step 3\. "):
+        _check_finite(model(batch), Placed(batch, ["bridge, episode 1, step 0", "bridge, episode 7, step 3"]))
+
+
+def test_another_configuration_in_the_folder_is_refused_by_field(bridge, uninterrupted, capsys):
+    assert main(arguments(bridge, uninterrupted, 6, seed=1)) == 2
+    assert "seed: 0 there, 1 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stage": "motion", "motion": "none"}, "nothing to learn"),
+        ({"weights": (1.0, 2.0)}, "2 numbers for 1 folders"),
+        ({"cache": Path("c"), "shift": 4}, "--shift"),
+    ],
+)
+def test_combinations_that_mean_nothing_are_refused(changes, message):
+    with pytest.raises(TrainingError, match=message):
+        TrainConfig(data=(Path("d"),), loop=LoopConfig(out=Path("o")), **changes)
+
+
+def test_a_batch_that_does_not_divide_is_refused(bridge, tmp_path):
+    with pytest.raises(TrainingError, match="batch-size 4 does not divide"):
+        train(config(bridge, tmp_path / "run", optim=dataclasses.replace(SMALL, micro_batch=3)))
+
+
+def test_an_init_that_does_not_exist_is_refused(bridge, tmp_path):
+    with pytest.raises(TrainingError, match="no such folder"):
+        train(config(bridge, tmp_path / "run", init=str(tmp_path / "nothing")))
+
+
+def test_the_learning_rate_rises_stays_or_falls():
+    cosine = OptimConfig(lr=1.0, schedule="cosine", warmup=2)
+    assert [round(learning_rate(step, 10, cosine), 3) for step in (0, 1, 2, 6, 10)] == [0.5, 1.0, 1.0, 0.5, 0.0]
+    assert learning_rate(9, 10, OptimConfig(lr=1.0)) == 1.0

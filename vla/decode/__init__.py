@@ -1,0 +1,1 @@
+"""From an image and an instruction to a motion sentence and actions."""

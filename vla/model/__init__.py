@@ -1,0 +1,1 @@
+"""The network, its sizes, its tokens and prompts, and the folder that it is saved in."""

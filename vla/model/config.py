@@ -1,0 +1,273 @@
+"""The model as data: what a checkpoint's `config.json` holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from inspect import signature
+from typing import Any, Literal, TypeVar, get_args
+
+from vla.errors import CheckpointError, ModelError, listed
+from vla.model.field_rules import NAME, SWITCH, TEXT, Rule, check_fields, numbers, one_of, optional, texts, whole
+
+ImagePosition = Literal["before_question", "after_question"]
+TowerKind = Literal["siglip", "dinov2", "dinov2_with_registers"]
+
+SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+
+# Far above every published model of this kind: what lies beyond is damage, and would be built until memory ends.
+_WIDTH, _LAYERS, _PIXELS, _TOKENS = whole(1, 65_536), whole(1, 1_000), whole(1, 16_384), whole(1, 1 << 24)
+
+_TOWER_RULES: Mapping[str, Rule] = {
+    "name": NAME,
+    "kind": one_of(*get_args(TowerKind)),
+    "source": TEXT,
+    "width": _WIDTH,
+    "layers": _LAYERS,
+    "heads": _WIDTH,
+    "mlp": _WIDTH,
+    "mean": numbers(3),
+    "std": numbers(3, positive=True),
+    "patch": _PIXELS,
+    "registers": whole(0, 1_000),
+    "activation": TEXT,
+    "skipped_layers": whole(0, 1_000),
+    "frozen": SWITCH,
+}
+_LANGUAGE_RULES: Mapping[str, Rule] = {
+    "source": TEXT,
+    "tokenizer": TEXT,
+    "model": Rule("an object of settings", lambda value: isinstance(value, Mapping)),
+}
+_LANGUAGE_MODEL_RULES: Mapping[str, Rule] = {
+    "model_type": TEXT,
+    "vocab_size": _TOKENS,
+    "max_position_embeddings": _TOKENS,
+}
+_MODEL_RULES: Mapping[str, Rule] = {
+    "name": TEXT,
+    "image_size": _PIXELS,
+    "cameras": texts(),
+    "pool": _WIDTH,
+    "projector_width": optional(_WIDTH),
+    "state_size": whole(0, 65_536),
+    "chunk": whole(1, 10_000),
+    "system": TEXT,
+    "image_position": one_of(*get_args(ImagePosition)),
+    "motion": SWITCH,
+}
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """One vision transformer whose patch features the language model sees.
+
+    Attributes:
+        name: its name inside the model; state-dict keys begin with `towers.<name>.`.
+        kind: class of `transformers` that it is.
+        source: where its pretrained weights are: a hub id, a folder, `package:<distribution>`, or "" for random
+            weights.
+        width: channels of a patch feature.
+        layers: blocks of the published network.
+        heads: attention heads.
+        mlp: hidden width of a block's MLP.
+        mean: RGB mean that images in [0, 1] are shifted by.
+        std: RGB deviation that they are divided by.
+        patch: side of a patch, pixels.
+        registers: register tokens (DINOv2 with registers).
+        activation: of the MLP. Prismatic runs SigLIP through timm, with the exact GELU.
+        skipped_layers: blocks at the end that are neither built nor run. Prismatic reads the last block but one,
+            without the final norm, so the last block's weights never matter.
+        frozen: whether it stays as published. A frozen tower is not stored in checkpoints but named by source and hash.
+    """
+
+    name: str
+    kind: TowerKind
+    source: str
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    patch: int = 14
+    registers: int = 0
+    activation: str = "gelu"
+    skipped_layers: int = 1
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse fields that no tower can have."""
+        check_fields(vars(self), _TOWER_RULES)
+        if self.width % self.heads:
+            raise ModelError(f"width is {self.width}; a multiple of the {self.heads} heads is expected.")
+        if self.skipped_layers >= self.layers:
+            raise ModelError(f"skipped_layers is {self.skipped_layers}; fewer than {self.layers} layers are expected.")
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """The language model, any causal one of `transformers`.
+
+    Attributes:
+        source: hub id, folder, `package:<distribution>`, or "" for random weights.
+        tokenizer: the same for its tokenizer; `small:<size>` trains one of that size on the instructions.
+        model: keyword arguments of its `transformers` configuration, `model_type` among them.
+    """
+
+    source: str
+    tokenizer: str
+    model: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built; `transformers` judges the other settings."""
+        check_fields(vars(self), _LANGUAGE_RULES)
+        missing = _LANGUAGE_MODEL_RULES.keys() - self.model.keys()
+        if missing:
+            raise ModelError(f"model lacks {listed(missing)}.")
+        check_fields(self.model, _LANGUAGE_MODEL_RULES)
+        if not _finite(self.model):
+            raise ModelError("model holds NaN or an infinite number; settings must be finite.")
+        sizes = {name: value for name, value in self.model.items() if type(value) is int}
+        limits = {name: whole(0, 1_000 if "layer" in name else 1 << 24) for name in sizes if _is_size(name)}
+        check_fields(sizes, limits)
+
+    @property
+    def context(self) -> int:
+        """Longest sequence in tokens."""
+        return int(self.model["max_position_embeddings"])
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides what the network computes from an observation, but for weights and statistics.
+
+    Attributes:
+        name: of the preset it came from.
+        towers: their patch features are concatenated by channel; grids must agree.
+        language: the language model.
+        image_size: side that images are resized to, pixels (`vla.data.frames.resize`).
+        cameras: what the views show, in the order in which their tokens stand; datasets and suites name their own
+            cameras. The paper uses one third-person view.
+        pool: patches merged per side before projection, channels stacked (1 = none, as the paper).
+        projector_width: hidden width of the projector; None is four times the feature width, as Prismatic's fused one.
+        state_size: numbers of proprioceptive state that become one more token; 0 = none, as the paper.
+        chunk: actions predicted at once; 1 in the paper.
+        system: system text of the prompt.
+        image_position: where the image stands in the user's turn. The paper does not say; Prismatic puts it first.
+        motion: whether the model says a motion sentence before it acts (False: table 2 without the motion turn).
+    """
+
+    name: str
+    towers: tuple[TowerConfig, ...]
+    language: LanguageConfig
+    image_size: int = 224
+    cameras: tuple[str, ...] = ("third_person",)
+    pool: int = 1
+    projector_width: int | None = None
+    state_size: int = 0
+    chunk: int = 1
+    system: str = SYSTEM
+    image_position: ImagePosition = "before_question"
+    motion: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse fields that no model can have, and towers whose grids cannot be laid on each other."""
+        check_fields(vars(self), _MODEL_RULES)
+        for tower in self.towers:
+            if self.image_size % (tower.patch * self.pool):
+                raise ModelError(
+                    f"Tower {tower.name!r}: an image of {self.image_size} px does not divide into patches of "
+                    f"{tower.patch} px merged {self.pool} by {self.pool}."
+                )
+        if not self.towers or len({tower.patch for tower in self.towers}) != 1:
+            raise ModelError("At least one tower is needed, and all towers must have the same patch size.")
+        names = [tower.name for tower in self.towers]
+        if len(set(names)) < len(names):
+            raise ModelError(f"Towers are named {', '.join(names)}; every name may stand once.")
+        if self.observation_tokens + self.chunk > self.language.context:
+            raise ModelError(
+                f"An observation of {self.observation_tokens} tokens and {self.chunk} actions (chunk) exceed the "
+                f"language model's context of {self.language.context} tokens."
+            )
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens that the images of one observation become."""
+        side = self.image_size // self.towers[0].patch // self.pool
+        return side * side * len(self.cameras)
+
+    @property
+    def observation_tokens(self) -> int:
+        """Image tokens, and one for the state where there is one."""
+        return self.image_tokens + bool(self.state_size)
+
+    @property
+    def feature_width(self) -> int:
+        """Channels that enter the projector."""
+        return sum(tower.width for tower in self.towers) * self.pool**2
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], where: str) -> ModelConfig:
+        """Build a configuration from `to_json` data.
+
+        Args:
+            data: parsed JSON.
+            where: file that error messages name.
+
+        Raises:
+            CheckpointError: fields are missing, unknown or of another type or size; the message names file and field.
+        """
+        towers = _objects(data, "towers", where)
+        language = data.get("language")
+        if not isinstance(language, Mapping):
+            raise CheckpointError(f"{where}: model.language is {type(language).__name__}; an object is expected.")
+        read = {
+            "towers": tuple(_made(TowerConfig, one, f"{where}: model.towers[{i}]") for i, one in enumerate(towers)),
+            "language": _made(LanguageConfig, language, f"{where}: model.language"),
+        }
+        return _made(cls, {**data, **read}, f"{where}: model")
+
+
+_ADDED_LATER: frozenset[str] = frozenset()
+"""Fields that older files of the same format lack; there their default is what the model was built with."""
+
+Config = TypeVar("Config", TowerConfig, LanguageConfig, ModelConfig)
+
+
+def _objects(data: Mapping[str, Any], name: str, where: str) -> Sequence[Mapping[str, Any]]:
+    found = data.get(name)
+    if not isinstance(found, list | tuple) or not all(isinstance(one, Mapping) for one in found):
+        raise CheckpointError(f"{where}: model.{name} is no list of objects.")
+    return found
+
+
+def _made(kind: Callable[..., Config], data: Mapping[str, Any], where: str) -> Config:
+    """Make a configuration of JSON data, lists as tuples; every field must be there."""
+    known = signature(kind).parameters.keys()
+    missing, unknown = known - _ADDED_LATER - data.keys(), data.keys() - known
+    if missing or unknown:
+        lines = [f"no {listed(missing)}"] if missing else []
+        lines += [f"the unknown {listed(map(str, unknown))}"] if unknown else []
+        raise CheckpointError(f"{where} has {' and '.join(lines)}: it is not what this version of vla-train writes.")
+    try:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+    except ModelError as error:
+        raise CheckpointError(f"{where}: {error} Restore the file that vla-train wrote.") from error
+
+
+def _finite(value: object) -> bool:
+    """Whether all numbers in nested settings are finite."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _is_size(name: str) -> bool:
+    """Whether a setting of a language model counts something, rather than naming a token."""
+    return not name.endswith("_id")

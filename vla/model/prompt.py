@@ -1,0 +1,201 @@
+r"""From an instruction, a motion and an action to token ids, and back (the paper's tables 1 and 2).
+
+    <START>system\n{system}<STOP>\n
+    <START>user\n{observation}What action should the robot take to {instruction}?<STOP>\n
+    <START>motion\n{motion}<STOP>\n
+    <START>assistant\n{action tokens}<STOP>
+
+Loss falls on the motion sentence, the action tokens and their stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from vla.actions import ActionTokenizer
+from vla.errors import PromptError
+from vla.model.config import ModelConfig
+from vla.model.tokenizer import START, STOP, action_tokenizer, encode
+from vla.statistics import DIMENSIONS
+
+MOTION, ACTION, TEXT = 1, 2, 3
+"""What a token that carries loss belongs to: a motion sentence, actions, or any other text."""
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """One training sequence.
+
+    Attributes:
+        token_ids: `[T]` int64; 0 where the observation stands.
+        kinds: `[T]` int8; `MOTION`, `ACTION` or `TEXT` at tokens that carry loss, 0 elsewhere.
+        observation: `[T]` bool; where the observation's embeddings stand.
+    """
+
+    token_ids: NDArray[np.int64]
+    kinds: NDArray[np.int8]
+    observation: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads before it speaks.
+
+    Attributes:
+        before: token ids in front of the observation; equal for equal instructions, whatever the observation is.
+        after: token ids behind it, up to the header of the first turn that the model writes.
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """Writes prompts and training sequences for one tokenizer and one model configuration.
+
+    Attributes:
+        tokenizer: with action tokens.
+        config: of the model.
+    """
+
+    tokenizer: Tokenizer
+    config: ModelConfig
+    _pieces: dict[str, list[int]] = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def actions(self) -> ActionTokenizer:
+        """Turn normalised actions into action tokens and back."""
+        return action_tokenizer(self.tokenizer)
+
+    @property
+    def action_tokens(self) -> int:
+        """Action tokens of one answer."""
+        return len(DIMENSIONS) * self.config.chunk
+
+    @cached_property
+    def stop_id(self) -> int:
+        """Id of `<STOP>`."""
+        return self._encode(STOP)[0]
+
+    @cached_property
+    def action_header(self) -> tuple[int, ...]:
+        """What stands between the stop of the motion and the first action token."""
+        return tuple(self._encode("\n") + self._encode(f"{START}assistant\n"))
+
+    def prompt(self, instruction: str, motion: bool) -> Prompt:
+        """Write what precedes the answer.
+
+        Args:
+            instruction: the task in words.
+            motion: whether the answer begins with a motion sentence (else with the action tokens).
+
+        Raises:
+            PromptError: the instruction is empty, or prompt and longest answer exceed the model's context.
+        """
+        question = f"What action should the robot take to {canonical_instruction(instruction)}?"
+        head = self._encode(f"{START}system\n{self.config.system}{STOP}\n{START}user\n")
+        header = self._encode("\n") + self._encode(f"{START}{'motion' if motion else 'assistant'}\n")
+        tail = [self.stop_id, *header]
+        if self.config.image_position == "before_question":
+            prompt = Prompt(tuple(head), (*self._encode(question), *tail))
+        else:
+            prompt = Prompt((*head, *self._encode(question)), tuple(tail))
+        self._check_length(prompt, instruction)
+        return prompt
+
+    def sequence(self, instruction: str, motion: str | None, action_ids: Sequence[int] | None) -> TokenSequence:
+        """Write a training sequence.
+
+        Args:
+            instruction: the task in words.
+            motion: the motion sentence; None leaves the motion turn out.
+            action_ids: action tokens; None leaves the action turn out (pretraining on motion).
+        """
+        prompt = self.prompt(instruction, motion is not None)
+        ids = [*prompt.before, *[0] * self.config.observation_tokens, *prompt.after]
+        kinds = [0] * len(ids)
+        if motion is not None:
+            said = [*self._encode(motion), self.stop_id]
+            ids += said
+            kinds += [MOTION] * len(said)
+        if action_ids is not None:
+            header = self.action_header if motion is not None else ()
+            done = [*header, *action_ids, self.stop_id]
+            ids += done
+            kinds += [0] * len(header) + [ACTION] * (len(action_ids) + 1)
+        observation = np.zeros(len(ids), dtype=bool)
+        observation[len(prompt.before) : len(prompt.before) + self.config.observation_tokens] = True
+        return TokenSequence(np.array(ids, dtype=np.int64), np.array(kinds, dtype=np.int8), observation)
+
+    def conversation(self, turns: Sequence[tuple[str, str]], image: bool, longest: int) -> TokenSequence:
+        """Write a conversation about an image, or about nothing; loss falls on what the assistant says.
+
+        Args:
+            turns: (question, answer) pairs; the image belongs to the first question.
+            image: whether there is one.
+            longest: tokens after which the sequence is cut.
+        """
+        ids = self._encode(f"{START}system\n{self.config.system}{STOP}\n")
+        ids, kinds, observation = list(ids), [0] * len(ids), [False] * len(ids)
+
+        def add(tokens: Sequence[int], kind: int = 0, seen: bool = False) -> None:
+            ids.extend(tokens)
+            kinds.extend([kind] * len(tokens))
+            observation.extend([seen] * len(tokens))
+
+        for index, (question, answer) in enumerate(turns):
+            before = self.config.image_position == "before_question"
+            words, patches = self._encode(question), [0] * self.config.observation_tokens * (image and index == 0)
+            add(self._encode(f"{START}user\n"))
+            for tokens, seen in ((patches, True), (words, False)) if before else ((words, False), (patches, True)):
+                add(tokens, seen=seen)
+            add([self.stop_id, *self._encode("\n"), *self._encode(f"{START}assistant\n")])
+            add([*self._encode(answer), self.stop_id], TEXT)
+            add(self._encode("\n"))
+        cut = slice(0, longest)
+        return TokenSequence(np.array(ids[cut]), np.array(kinds[cut], dtype=np.int8), np.array(observation[cut]))
+
+    def motion_ids(self, sentence: str) -> tuple[int, ...]:
+        """Token ids of a motion sentence, without its stop."""
+        return tuple(self._encode(sentence))
+
+    def _encode(self, text: str) -> list[int]:
+        """Encode a piece; pieces recur by the million while there are few different ones."""
+        if text not in self._pieces:
+            if len(self._pieces) > 100_000:
+                self._pieces.clear()
+            self._pieces[text] = encode(self.tokenizer, text)
+        return self._pieces[text]
+
+    def _check_length(self, prompt: Prompt, instruction: str) -> None:
+        answer = _LONGEST_MOTION * self.config.motion + len(self.action_header) + self.action_tokens + 2
+        total = len(prompt.before) + self.config.observation_tokens + len(prompt.after) + answer
+        if total > self.config.language.context:
+            raise PromptError(
+                f"The instruction {instruction[:60]!r}... needs {total} tokens with image and answer; the model's "
+                f"context is {self.config.language.context}. Shorten the instruction."
+            )
+
+
+_LONGEST_MOTION = 48
+"""Tokens kept free for a motion sentence; the longest has 13 words."""
+
+
+@lru_cache(maxsize=4096)
+def canonical_instruction(instruction: str) -> str:
+    """Lower-case an instruction and strip a final full stop, as OpenVLA does.
+
+    Raises:
+        PromptError: nothing is left.
+    """
+    text = " ".join(instruction.lower().split()).removesuffix(".").rstrip()
+    if not text:
+        raise PromptError("The instruction is empty: the model acts on words.")
+    return text

@@ -1,0 +1,1 @@
+"""The motion language and the labellers that write it; NumPy only."""

@@ -1,0 +1,90 @@
+"""Samples of a mixture to training batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vla.actions import normalize_affine, normalize_state
+from vla.data.mixture import Sample
+from vla.model.network import Batch
+from vla.model.prompt import Prompter, TokenSequence
+from vla.statistics import ActionStatistics
+from vla.train.features import stacked_features
+
+
+class Placed(NamedTuple):
+    """A batch and, for error messages, the place of each row."""
+
+    batch: Batch
+    places: list[str]
+
+
+Target = Literal["motion", "action", "motion_action"]
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Writes the sequences of samples and pads them; picklable, for loader workers.
+
+    Attributes:
+        prompter: of the model.
+        statistics: by dataset, to normalise actions and states.
+        target: what the model learns to say.
+    """
+
+    prompter: Prompter
+    statistics: Mapping[str, ActionStatistics]
+    target: Target
+
+    def __call__(self, samples: Sequence[Sample]) -> Placed:
+        """Return the batch on the CPU with the place of each row."""
+        sequences = [self._sequence(sample) for sample in samples]
+        features = stacked_features(samples)
+        images = None
+        if features is None:
+            images = torch.from_numpy(np.stack([np.stack(sample.images) for sample in samples]))
+        state = None
+        if self.prompter.config.state_size:
+            rows = [normalize_state(sample.state, self.statistics[sample.dataset]) for sample in samples]
+            state = torch.from_numpy(np.stack(rows))
+        places = [f"{sample.dataset}, {sample.episode}, step {sample.step}" for sample in samples]
+        return Placed(padded(sequences, images, features, state), places)
+
+    def _sequence(self, sample: Sample) -> TokenSequence:
+        actions = None
+        if self.target != "motion":
+            normalized = normalize_affine(sample.actions, self.statistics[sample.dataset])
+            actions = self.prompter.actions.encode(normalized).ravel().tolist()
+        return self.prompter.sequence(sample.instruction, sample.motion if self.target != "action" else None, actions)
+
+
+def padded(
+    sequences: Sequence[TokenSequence],
+    images: torch.Tensor | None = None,
+    features: torch.Tensor | None = None,
+    state: torch.Tensor | None = None,
+) -> Batch:
+    """Pad sequences on the right to the longest."""
+    width = max(len(sequence.token_ids) for sequence in sequences)
+    return Batch(
+        token_ids=torch.from_numpy(_stacked([sequence.token_ids for sequence in sequences], width)),
+        kinds=torch.from_numpy(_stacked([sequence.kinds for sequence in sequences], width)),
+        observation=torch.from_numpy(_stacked([sequence.observation for sequence in sequences], width)),
+        lengths=torch.tensor([len(sequence.token_ids) for sequence in sequences]),
+        images=images,
+        features=features,
+        state=state,
+    )
+
+
+def _stacked(rows: Sequence[NDArray[np.generic]], width: int) -> NDArray[np.generic]:
+    stacked = np.zeros((len(rows), width), dtype=rows[0].dtype)
+    for filled, row in zip(stacked, rows, strict=True):
+        filled[: len(row)] = row
+    return stacked

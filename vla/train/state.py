@@ -1,0 +1,192 @@
+"""What a training run needs to go on after it was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from vla.data.loader import MixtureLoader
+from vla.errors import TrainingError
+from vla.files import read_object, replace_folder, write_text
+from vla.train.config import MAY_CHANGE
+from vla.train.progress import METRICS
+from vla.weights.load import UNREADABLE
+
+_CONFIG, _STATE, _POSITION, _LOCK = "train.json", "state", "position.json", ".lock"
+_PATHS = {"data", "images", "init"}
+"""Options that name files: they may be written in another way (relative, absolute, through a link)."""
+
+
+class RunState:
+    """The folder of a run: its configuration, and weights, optimizer and position in the data after some step.
+
+    Args:
+        folder: of the run.
+        told: its configuration as JSON data.
+    """
+
+    def __init__(self, folder: Path, told: dict[str, Any]) -> None:
+        self._folder = folder
+        self._told = told
+
+    @contextlib.contextmanager
+    def claimed(self, accelerator: Accelerator) -> Iterator[None]:
+        """Hold the folder for this run, new or to be continued.
+
+        Raises:
+            TrainingError: on every process: it cannot be written, another process trains in it, or it holds a run of
+                another configuration; the message names the fields.
+        """
+        with contextlib.ExitStack() as held:
+            fault = None
+            if accelerator.is_main_process:
+                try:
+                    held.enter_context(self._lock())
+                    self._join()
+                except TrainingError as error:
+                    fault = str(error)
+                except OSError as error:
+                    fault = f"{self._folder} cannot be written: {error.strerror}. Give another --out."
+            [fault] = broadcast_object_list([fault])
+            if fault:
+                raise TrainingError(fault)
+            yield
+
+    def save(self, accelerator: Accelerator, loader: MixtureLoader[Any], done: int) -> None:
+        """Save the state after `done` steps; the one before it stays until this one is complete."""
+        partial = self._folder / f"{_STATE}.partial"
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(partial), safe_serialization=False)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            (partial / _POSITION).write_text(json.dumps({"step": done, "loader": loader.state_dict()}))
+            replace_folder(partial, self._folder / _STATE)
+        accelerator.wait_for_everyone()
+
+    def restore(self, accelerator: Accelerator, loader: MixtureLoader[Any]) -> int:
+        """Load the last saved state, if there is one, and forget metrics of later steps.
+
+        Returns:
+            Steps done.
+
+        Raises:
+            TrainingError: the state is damaged, of other data, or has more steps than are asked for.
+        """
+        state = self._folder / _STATE
+        old = state.with_name(_STATE + ".old")
+        if not state.is_dir() and old.is_dir() and accelerator.is_main_process:
+            old.rename(state)
+        accelerator.wait_for_everyone()
+        done = self._load(state, accelerator, loader) if state.is_dir() else 0
+        if accelerator.is_main_process:
+            self._forget_metrics(done)
+        return done
+
+    def _lock(self) -> IO[bytes]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = (self._folder / _LOCK).open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise TrainingError(
+                f"Another process trains in {self._folder}. Wait for it, or give another --out."
+            ) from error
+        return file
+
+    def _join(self) -> None:
+        """Find that the folder is this run's, and write down its configuration."""
+        path = self._folder / _CONFIG
+        if path.is_file():
+            way_out = (
+                "Remove it if this command is the one that the run was started with, and the run goes on; else give "
+                "another --out."
+            )
+            held, here = _flat(read_object(path, TrainingError, way_out)), _flat(self._told)
+            names = sorted((held.keys() | here.keys()) - _may_change(here))
+            other = [name for name in names if not _same(name, held.get(name), here.get(name))]
+            if other:
+                lines = "\n".join(f"  {name}: {held.get(name)!r} there, {here.get(name)!r} here" for name in other)
+                moved = " Data that only moved may be linked to where it was." if _PATHS & set(other) else ""
+                raise TrainingError(
+                    f"{self._folder} holds a run with another configuration:\n{lines}\nGive another --out.{moved}"
+                )
+        write_text(path, json.dumps(self._told, indent=2) + "\n")
+
+    def _load(self, state: Path, accelerator: Accelerator, loader: MixtureLoader[Any]) -> int:
+        way_out = f"Put a copy of {state} in its place, or remove it to train again from the first step."
+        position = read_object(state / _POSITION, TrainingError, way_out)
+        done, steps = position.get("step"), self._told["steps"]
+        if type(done) is not int or not isinstance(position.get("loader"), dict):
+            raise TrainingError(f"{state / _POSITION} is damaged: it says no step or no place in the data. {way_out}")
+        if done > steps:
+            raise TrainingError(
+                f"The run in {self._folder} has done {done} steps, and --steps {steps} asks for fewer. Its checkpoint "
+                "is that of the last step; give another --out for a shorter run."
+            )
+        try:
+            loader.load_state_dict(position["loader"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{state / _POSITION} does not fit this run: {error}") from error
+        try:
+            accelerator.load_state(str(state))
+        except pickle.UnpicklingError as error:
+            raise TrainingError(
+                f"{state} is damaged: a file in it is cut or holds more than tensors. {way_out}"
+            ) from error
+        except UNREADABLE as error:
+            raise TrainingError(f"{state} is damaged: {str(error).partition(chr(10))[0]}. {way_out}") from error
+        return done
+
+    def _forget_metrics(self, done: int) -> None:
+        path = self._folder / METRICS
+        if path.is_file():
+            lines = path.read_text(errors="replace").splitlines()
+            kept = [line for line in lines if _step_of(line) < done]
+            write_text(path, "".join(line + "\n" for line in kept))
+
+
+def _may_change(told: Mapping[str, Any]) -> set[str]:
+    """Return the options that this run may have otherwise than when it was started."""
+    return MAY_CHANGE | ({"steps"} if told.get("optim.schedule") == "constant" else set())
+
+
+def _flat(told: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested options by their names on the command line."""
+    flat: dict[str, Any] = {}
+    for name, value in told.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _same(name: str, held: object, here: object) -> bool:
+    if name in _PATHS:
+        return _places(held) == _places(here)
+    return held == here
+
+
+def _places(value: object) -> object:
+    """Return paths as the files that they name."""
+    if isinstance(value, list):
+        return [_places(one) for one in value]
+    return os.path.realpath(value) if isinstance(value, str) else value
+
+
+def _step_of(line: str) -> float:
+    """Step of a line of metrics; a line that was cut or is none counts as later than any."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return float("inf")

@@ -1,0 +1,1 @@
+"""Published weights: Prismatic checkpoints, Hugging Face folders, packages, ONNX files."""
