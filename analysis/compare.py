@@ -9,8 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from analysis.comparison import Row, SuiteComparison, adjust, compare
 from analysis.recorded import load_runs
+from analysis.stats.paired import Row, SuiteComparison, adjust, compare
 from evals.errors import UsageError
 from evals.record import Run
 from evals.summary_format import NOTHING, Format

@@ -17,7 +17,7 @@ def success_rates(frame: pd.DataFrame, axes: Axes, by: str = "policy") -> Axes:
     """Draw the success rate of every task with its Wilson interval, one colour a value of `by`.
 
     Args:
-        frame: of `analysis.frame.episodes`, of one suite; episodes without a score are left out.
+        frame: of `analysis.runs.episodes`, of one suite; episodes without a score are left out.
         axes: to draw on.
         by: column that tells series apart.
 

@@ -1,6 +1,6 @@
 """Success rates with their errors: what the evaluator prints at the end of a run.
 
-NumPy and the standard library only; `analysis.stats` builds on the functions here. A rate is never printed
+NumPy and the standard library only; `analysis.stats.intervals` builds on the functions here. A rate is never printed
 without its interval, an episode that crashed is missing and not failed, and episodes that repeat the very same
 trajectory count as one.
 """

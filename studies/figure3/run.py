@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from analysis.embeddings import command
+from analysis.embeddings.command import command
 from evals.errors import VlaEvalError
 from vla.data.demos import MANIFEST
 from vla.data.errors import DataError

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from analysis.compare import command
-from analysis.comparison import adjust, compare
-from analysis.stats import mcnemar_exact, paired_difference
+from analysis.stats.intervals import mcnemar_exact, paired_difference
+from analysis.stats.paired import adjust, compare
 from envs.reach import suite
 from evals.errors import RunFolderError, UsageError
 from evals.record import read_run

@@ -3,8 +3,8 @@
 import matplotlib as mpl
 import pytest
 
-from analysis.frame import episodes
 from analysis.plots import episode_seconds, success_rates
+from analysis.runs import episodes
 
 mpl.use("Agg")
 

@@ -27,7 +27,7 @@ _MEDIAN_OF_NORMAL_DIFFERENCE = 0.954
 class HmmLabeller(Labeller):
     """Most likely speeds per axis: Cauchy noise around a few speeds, a fixed price for every change of speed.
 
-    One setting serves every data set; the defaults are what `python -m analysis.motion_search` found.
+    One setting serves every data set; the defaults are what `python -m studies.motion.search` found.
 
     Attributes:
         slowest: slowest hidden speed, in units of the data set's scale.

@@ -95,7 +95,7 @@ class RawLabeller(Labeller):
 class AdaptiveLabeller(Labeller):
     """Thresholds that grow with speed and three nested windows, on scale-normalised deltas (the paper's eqs. 1-5).
 
-    One setting serves every data set; the defaults are what `python -m analysis.motion_search` found.
+    One setting serves every data set; the defaults are what `python -m studies.motion.search` found.
 
     Attributes:
         base_translation: `T_base` of eq. 1 for x, y, z and their norm, in units of the data set's scale.

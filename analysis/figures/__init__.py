@@ -1,0 +1,1 @@
+"""`vla-eval figures`: figures drawn from the code's own data."""

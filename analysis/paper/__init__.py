@@ -1,0 +1,1 @@
+"""The paper's tables: as printed, as measured here, and what printed numbers can mean."""

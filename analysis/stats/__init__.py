@@ -1,0 +1,1 @@
+"""Numbers with bounds: intervals, tests, paired and sequential comparison."""

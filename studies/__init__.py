@@ -1,0 +1,1 @@
+"""Whole experiments, each behind one command."""

@@ -1,0 +1,1 @@
+"""The paper's figure 3 on conditions that are trained here."""

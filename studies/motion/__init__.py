@@ -1,0 +1,1 @@
+"""The motion benchmark: how well labellers know what a robot is doing."""
