@@ -39,13 +39,13 @@ smoke: setup ## build the wheel, install it into a clean environment and run the
 demos: setup ## record the reference demonstrations into data/demos, the same bit for bit each time
 	for suite in libero_spatial libero_object libero_goal simpler_bridge; do \
 		.venv/bin/vla-eval record --suite $$suite --out data/demos/$$suite --trials 50 --every 0 \
-			--slowest 0.7 --fastest 1.2 --pushed 0.05 || exit 1; done
+			--slowest 0.7 --fastest 1.2 --push-fraction 0.05 || exit 1; done
 	.venv/bin/vla-eval render data/demos/libero_spatial --cameras agentview --every 6
 	.venv/bin/vla-eval render data/demos/libero_object --cameras agentview --every 10 --trials 10
 	.venv/bin/vla-eval render data/demos/libero_goal --cameras agentview --every 10 --trials 10
 	.venv/bin/vla-eval render data/demos/simpler_bridge --cameras agentview --every 4
 	.venv/bin/vla-eval record --suite libero_spatial --out data/demos/libero_spatial_steady --trials 50 --every 0 \
-		--pushed 0.2 --steady
+		--push-fraction 0.2 --consistent-grasp
 	.venv/bin/vla-eval render data/demos/libero_spatial_steady --cameras agentview --every 4
 
 TINY := --cache data/features --precision bfloat16 --log-every 10 --device cpu \
@@ -54,7 +54,7 @@ TINY := --cache data/features --precision bfloat16 --log-every 10 --device cpu \
 model: ## train the released model on data/demos: motion on all suites, then motion and actions on libero_spatial
 	.venv/bin/vla-train train --stage motion --out data/model/motion $(TINY) \
 		--data $(addprefix data/demos/,libero_spatial_steady libero_object libero_goal simpler_bridge) \
-		--model.preset tiny --model.state-size 8 --model.chunk 4 \
+		--model.preset tiny --model.proprio-dim 8 --model.action-horizon 4 \
 		--steps 500 --optim.lr 1e-3 --optim.batch-size 64 --optim.micro-batch 64
 	.venv/bin/vla-train train --stage finetune --out data/model/finetune $(TINY) --save-dtype float16 \
 		--data data/demos/libero_spatial_steady --init data/model/motion/checkpoint \

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from PIL import Image as Pillow
 
-from vla.data.episode import Episode
+from vla.data.demonstration import Demonstration
 from vla.data.errors import Where
 from vla.data.frames import ArrayFrames, FileFrames, Frames, Hdf5Frames, ParquetFrames, VideoFrames, decode, resize
 from vla.data.lerobot_writer import LeRobotWriter
@@ -148,7 +148,7 @@ def synthetic(folder: Path) -> Iterator[Path]:
     yield root
 
 
-def made_up(folder: Path) -> Iterator[Episode]:
+def made_up(folder: Path) -> Iterator[Demonstration]:
     """Episodes whose images are smooth shapes with a little noise, which JPEG takes to about the size of a photo."""
     rng = np.random.default_rng(0)
     for number in range(EPISODES):
@@ -161,7 +161,7 @@ def made_up(folder: Path) -> Iterator[Episode]:
             noise = rng.integers(-4, 5, (STEPS, SIZE, SIZE, 1), dtype=np.int16)
             cameras[camera] = ArrayFrames(np.clip(scene + noise, 0, 255).astype(np.uint8))
         state = rng.normal(size=(STEPS, 8)).astype(np.float32)
-        yield Episode("made_up", Where(folder, str(number)), f"task {number % 4}", actions, state, cameras)
+        yield Demonstration("made_up", Where(folder, str(number)), f"task {number % 4}", actions, state, cameras)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Reference:
         for _ in range(10):
             self._env.step(IDLE)
 
-    def step(self, action: FloatArray, look: bool) -> None:
+    def step(self, action: FloatArray, render: bool) -> None:
         """Run one control step; the reference always looks."""
         self._env.step(action)
 
@@ -62,11 +62,11 @@ class Ours:
 
     def reset(self, initial_state: int) -> None:
         """Reset to an initial state and settle, looking at the end."""
-        self.env.reset(Episode(self._episode.suite, self._episode.task, initial_state, 0, ""), look=True)
+        self.env.reset(Episode(self._episode.suite, self._episode.task, initial_state, 0, ""), render=True)
 
-    def step(self, action: FloatArray, look: bool) -> None:
+    def step(self, action: FloatArray, render: bool) -> None:
         """Run one control step."""
-        self.env.step(action, look)
+        self.env.step(action, render)
 
 
 class Meter:
@@ -109,8 +109,8 @@ def play(loop: Reference | Ours, meter: Meter, request: dict[str, int]) -> dict[
     meter.on = bool(request["apart"])
     total = np.zeros(2)
     for i, action in enumerate(actions):
-        look = (i + 1) % request["every"] == 0
-        total += timed(lambda action=action, look=look: loop.step(action, look))
+        render = (i + 1) % request["every"] == 0
+        total += timed(lambda action=action, render=render: loop.step(action, render))
     meter.on = False
     parts = {kind: spent / len(actions) for kind, spent in meter.spent.items()}
     return {"reset": reset.tolist(), "step": (total / len(actions)).tolist(), **parts}
@@ -133,7 +133,7 @@ def raw(suite: Suite, task: Task) -> Callable[[dict[str, int]], dict[str, Any]]:
 
     def answer(request: dict[str, int]) -> dict[str, Any]:
         loop.reset(request["state"])
-        loop.step(np.zeros(7), look=False)
+        loop.step(np.zeros(7), render=False)
         physics = timed(lambda: [mujoco.mj_step(model, data) for _ in range(25 * request["steps"])]) / request["steps"]
         drawn = {camera: timed(lambda camera=camera: draw(camera)).tolist() for camera in UPSTREAM_CAMERAS}
         return {"physics": physics.tolist(), **drawn, "renderer": opengl.renderer_string()}
@@ -156,7 +156,7 @@ def main() -> None:
         built = 1000 * (time.process_time() - started)
         meter = Meter()
         loop.reset(0)  # compiles robosuite's numba functions and fills caches
-        loop.step(np.zeros(7), look=True)
+        loop.step(np.zeros(7), render=True)
 
         def answer(request: dict[str, int]) -> dict[str, Any]:
             return {"build": built, **play(loop, meter, request)}

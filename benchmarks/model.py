@@ -29,7 +29,7 @@ from vla.decode.decoder import Decoded, Decoder
 from vla.decode.grammar import grammar
 from vla.model.network import MotionVLA
 from vla.model.presets import preset
-from vla.model.prompt import Prompter
+from vla.model.prompt import PromptBuilder
 from vla.model.tokenizer import make_tokenizer
 from vla.motion.labellers import AdaptiveLabeller
 from vla.statistics import statistics_of
@@ -67,7 +67,7 @@ class Row:
 
     preset: str
     batch: int
-    towers: float
+    vision_encoders: float
     action_only: float
     plain: float
     changed: float
@@ -75,7 +75,7 @@ class Row:
     passes: tuple[float, float, float, float]
 
 
-class Bench:
+class GateContext:
     """One model with random weights and its decoders."""
 
     def __init__(self, name: str, config: Config) -> None:
@@ -90,8 +90,8 @@ class Bench:
                 parameter.mul_(SHARPNESS if parameter.ndim > 1 else 1)
         self.device = config.device
         self.repeats = config.repeats
-        acts = Prompter(tokenizer, dataclasses.replace(base, motion=False))
-        speaks = Prompter(tokenizer, base)
+        acts = PromptBuilder(tokenizer, dataclasses.replace(base, motion=False))
+        speaks = PromptBuilder(tokenizer, base)
         self.spoken = grammar(speaks, motion=True, action=True)
         self.action_only = Decoder(self.model, acts, grammar(acts, motion=False, action=True))
         self.plain = Decoder(self.model, speaks, self.spoken, skip_forced=False)
@@ -107,7 +107,7 @@ class Bench:
         answers = self.fast.decode(seen, instructions)
         drafts = [self._other_actions(answer) for answer in answers]
         with torch.inference_mode():
-            towers = self._median(lambda: self.model.observation(self.model.features(images)))
+            vision_encoders = self._median(lambda: self.model.observation(self.model.features(images)))
         ways: list[Callable[[], list[Decoded]]] = [
             lambda: self.action_only.decode(seen, instructions),
             lambda: self.plain.decode(seen, instructions),
@@ -116,11 +116,11 @@ class Bench:
         ]
         times = [self._median(way) for way in ways]
         passes = [float(np.mean([answer.passes for answer in way()])) for way in ways]
-        return Row(name, batch, towers, times[0], times[1], times[2], times[3], (*passes,))  # type: ignore[arg-type]
+        return Row(name, batch, vision_encoders, times[0], times[1], times[2], times[3], (*passes,))  # type: ignore[arg-type]
 
     def _other_actions(self, answer: Decoded) -> tuple[int, ...]:
         """Return the answer with every action token changed: a step on which the motion held and nothing else."""
-        first = self.fast._prompter.actions.first_token_id
+        first = self.fast._prompts.actions.first_token_id
         return tuple(
             first + (token - first + 128) % 256 if token in answer.action_ids else token for token in answer.tokens
         )
@@ -151,12 +151,12 @@ def main() -> None:
         console.print(f"The motion sentence of the last step holds on {held_share(config.data):.1%} of the steps.")
     rows: list[Row] = []
     for name in config.presets:
-        bench = Bench(name, config)
-        rows += [bench.measure(name, batch) for batch in config.batches]
+        context = GateContext(name, config)
+        rows += [context.measure(name, batch) for batch in config.batches]
         console.print(
-            f"{name}: {sum(p.numel() for p in bench.model.parameters()):,} parameters, {memory(config.device)}"
+            f"{name}: {sum(p.numel() for p in context.model.parameters()):,} parameters, {memory(config.device)}"
         )
-        del bench
+        del context
     show(console, rows, config.device)
 
 
@@ -164,12 +164,12 @@ def show(console: Console, rows: Sequence[Row], device: str) -> None:
     """Print one line a preset and batch size; latencies also relative to acting without a motion."""
     table = Table(
         title=f"Milliseconds of {'CPU' if device == 'cpu' else 'wall'} time for a batch (forward passes an answer), "
-        "relative to acting without motion (without / with the towers)"
+        "relative to acting without motion (without / with the vision encoders)"
     )
     for name in (
         "preset",
         "batch",
-        "towers",
+        "encoders",
         "action only",
         "motion, plain",
         "motion changed",
@@ -180,10 +180,10 @@ def show(console: Console, rows: Sequence[Row], device: str) -> None:
     for row in rows:
         cells = [f"{1000 * row.action_only:.0f} ({row.passes[0]:.0f})"]
         for seconds, passes in ((row.plain, row.passes[1]), (row.changed, row.passes[2]), (row.held, row.passes[3])):
-            whole = (row.towers + seconds) / (row.towers + row.action_only)
+            whole = (row.vision_encoders + seconds) / (row.vision_encoders + row.action_only)
             cells.append(f"{1000 * seconds:.0f} ({passes:.1f}) {seconds / row.action_only:.2f}x / {whole:.2f}x")
-        speed = f"{row.batch / (row.towers + row.held):.2f}"
-        table.add_row(row.preset, str(row.batch), f"{1000 * row.towers:.0f}", *cells, speed)
+        speed = f"{row.batch / (row.vision_encoders + row.held):.2f}"
+        table.add_row(row.preset, str(row.batch), f"{1000 * row.vision_encoders:.0f}", *cells, speed)
     console.print(table)
 
 

@@ -87,9 +87,9 @@ def ours(cameras: tuple[str, ...]) -> Callable[[int, int], Iterator[Cost]]:
         env = make(suite, suite.tasks[task], cameras)
         number = 0
         while True:
-            reset = cpu(lambda: env.reset(Episode(suite.name, task, number % 24, 0, ""), look=True))  # noqa: B023
-            blind = cpu(lambda: [env.step(ACTION, look=False) for _ in range(steps)]) / steps
-            looking = cpu(lambda: [env.step(ACTION, look=True) for _ in range(steps)]) / steps
+            reset = cpu(lambda: env.reset(Episode(suite.name, task, number % 24, 0, ""), render=True))  # noqa: B023
+            blind = cpu(lambda: [env.step(ACTION, render=False) for _ in range(steps)]) / steps
+            looking = cpu(lambda: [env.step(ACTION, render=True) for _ in range(steps)]) / steps
             yield {"physics": blind, "render": looking - blind, "reset": reset}
             number += 1
 
@@ -103,7 +103,7 @@ def sapien_alone(task: int, steps: int) -> Iterator[Cost]:
     suite = simpler_bridge()
     env = make(suite, suite.tasks[task], (CAMERA.name,))
     while True:
-        env.reset(Episode(suite.name, task, 0, 0, ""), look=True)
+        env.reset(Episode(suite.name, task, 0, 0, ""), render=True)
         scene = env.scene_now.scene
         camera = scene.get_cameras()[0]
 

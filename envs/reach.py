@@ -88,7 +88,7 @@ class _World:
     def reached(self) -> bool:
         return bool(np.linalg.norm(self.position - self.ball) < BALL_RADIUS)
 
-    def physics(self) -> FloatArray:
+    def sim_state(self) -> FloatArray:
         parts = (self.position, self.velocity, self.quat_wxyz_world_point, [self.finger], self.ball)
         return np.concatenate(parts)
 
@@ -105,7 +105,7 @@ class ReachEnv:
         self._task = task
         self._cameras = cameras
 
-    def reset(self, episode: Episode, look: bool) -> Step:
+    def reset(self, episode: Episode, render: bool) -> Step:
         """Place point and ball by initial state and the table by seed, then run the settle steps."""
         self._episode = episode
         rng = np.random.default_rng([episode.task, episode.initial_state])
@@ -121,17 +121,17 @@ class ReachEnv:
         for _ in range(self._suite.protocol.settle_steps):
             self.world = self.world.after(np.array(self._suite.protocol.settle_action), self._table_height)
         self._steps = 0
-        return self._result(look)
+        return self._result(render)
 
-    def step(self, action: FloatArray, look: bool) -> Step:
+    def step(self, action: FloatArray, render: bool) -> Step:
         """Run one control step."""
         if np.shape(action) != (ActionSpace.dim,):
             raise ContractError(f"reach got an action of shape {np.shape(action)}, expected ({ActionSpace.dim},).")
         self.world = self.world.after(action, self._table_height)
         self._steps += 1
-        return self._result(look)
+        return self._result(render)
 
-    def scene(self) -> FloatArray:
+    def static_state(self) -> FloatArray:
         """Return the table's height, `[1]`."""
         return np.array([self._table_height])
 
@@ -146,9 +146,9 @@ class ReachEnv:
     def close(self) -> None:
         """Free nothing."""
 
-    def _result(self, look: bool) -> Step:
-        observation = self._observation() if look else None
-        return Step(self.world.reached(), observation, self.world.physics())
+    def _result(self, render: bool) -> Step:
+        observation = self._observation() if render else None
+        return Step(self.world.reached(), observation, self.world.sim_state())
 
     def _observation(self) -> Observation:
         images = {
@@ -166,7 +166,7 @@ class ReachExpert:
     cameras: tuple[str, ...] = ()
     replan_every = 4
 
-    def __init__(self, suite: Suite, noise: float = 0.0, speed: float = 1.0, steady: bool = False) -> None:
+    def __init__(self, suite: Suite, noise: float = 0.0, speed: float = 1.0, consistent_grasp: bool = False) -> None:
         """Take what every expert takes: metres of noise on the path, a factor on the speed, and a wish for one way."""
         self._noise, self._speed = noise, speed
 

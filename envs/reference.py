@@ -11,8 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 from evals.engine.isolated import in_fresh_process
-from evals.gates.finding import Bench
 from evals.gates.golden import Moment, Reference, key
+from evals.gates.result import GateContext
 from evals.registry import load_suite, make_env
 
 SECONDS_A_TASK = 600.0
@@ -40,7 +40,7 @@ def take(suite_name: str, task: int) -> Reference:
     suite = load_suite(suite_name)
     cameras = tuple(camera.name for camera in suite.protocol.cameras)
     with closing(make_env(suite, suite.tasks[task], cameras)) as env:
-        return Reference(suite.protocol.simulator, env.renderer(), Moment.of(Bench(suite, env, task, cameras)))
+        return Reference(suite.protocol.simulator, env.renderer(), Moment.of(GateContext(suite, env, task, cameras)))
 
 
 def store(path: Path, name: str, reference: Reference) -> None:

@@ -35,7 +35,7 @@ ROTATION_NUMBERS = {"axis_angle": 3, "euler_xyz": 3, "quat_wxyz": 4, "quat_xyzw"
 
 
 def check_suite(suite: Suite, *, task: int = 0, make_env: MakeEnv = registered_env) -> None:
-    """Check a suite's data, and its env on one task: outputs, determinism, looking, independence of what ran before.
+    """Check a suite's data, and its env on one task: outputs, determinism, rendering, independence of what ran before.
 
     Args:
         suite: the suite to check.
@@ -50,15 +50,15 @@ def check_suite(suite: Suite, *, task: int = 0, make_env: MakeEnv = registered_e
     cameras = tuple(camera.name for camera in suite.protocol.cameras)
     first, second = (Episode(suite.name, task, state, 0, suite.protocol.hash) for state in _two_states(suite))
     with closing(make_env(suite, suite.tasks[task], cameras)) as env:
-        seen = _run(env, suite, first, look=True)
+        seen = _run(env, suite, first, render=True)
         _check_reports(env, suite)
-        _different(seen, _run(env, suite, second, look=False), suite)
-        again = _run(env, suite, first, look=True)
+        _different(seen, _run(env, suite, second, render=False), suite)
+        again = _run(env, suite, first, render=True)
         _same(
             seen, again, suite, "the same episode, with another in between: seed everything from the episode in reset()"
         )
-        unseen = _run(env, suite, first, look=False)
-        _same(seen, unseen, suite, "the same episode without looking: looking must not touch the physics")
+        unseen = _run(env, suite, first, render=False)
+        _same(seen, unseen, suite, "the same episode without rendering: rendering must not touch the physics")
 
 
 def check_policy(policy: Policy, suite: Suite, *, tolerance: float = 1e-5, make_env: MakeEnv = registered_env) -> None:
@@ -89,8 +89,8 @@ def check_policy(policy: Policy, suite: Suite, *, tolerance: float = 1e-5, make_
     if isinstance(policy, PrivilegedPolicy):
         with closing(make_env(suite, suite.tasks[0], policy.cameras)) as env:
             policy.attach(env)
-            step = env.reset(first, look=True)
-            check_step(step, suite, first, policy.cameras, looked=True)
+            step = env.reset(first, render=True)
+            check_step(step, suite, first, policy.cameras, rendered=True)
             _answers(policy, suite, [[step.observation]] if step.observation else [])
         return
     ours, theirs = _made_up(suite, policy, first), _made_up(suite, policy, second)
@@ -138,25 +138,25 @@ def _check_data(suite: Suite) -> None:
     golden.load(suite, 0)
 
 
-def _run(env: Env, suite: Suite, episode: Episode, look: bool) -> list[FloatArray]:
-    """Run a few seeded random steps, check each, and return the scene and every physics."""
+def _run(env: Env, suite: Suite, episode: Episode, render: bool) -> list[FloatArray]:
+    """Run a few seeded random steps, check each, and return the scene and every sim_state."""
     cameras = [camera.name for camera in suite.protocol.cameras]
     rng, space = episode.rng("conformance"), suite.action_space
-    step = env.reset(episode, look)
-    check_step(step, suite, episode, cameras, look)
-    scene = env.scene()
-    check_vector(f"The env of suite {suite.name!r}: scene()", scene)
-    kept, returned = [scene.copy(), step.physics.copy()], [scene, step.physics]
+    step = env.reset(episode, render)
+    check_step(step, suite, episode, cameras, render)
+    scene = env.static_state()
+    check_vector(f"The env of suite {suite.name!r}: static_state()", scene)
+    kept, returned = [scene.copy(), step.sim_state.copy()], [scene, step.sim_state]
     for count in range(1, STEPS + 1):
         action = np.append(rng.uniform(0.2 * space.low, 0.2 * space.high, space.dim - 1), space.gripper_open)
-        step = env.step(action, look)
-        check_step(step, suite, episode, cameras, look)
+        step = env.step(action, render)
+        check_step(step, suite, episode, cameras, render)
         if step.observation is not None and step.observation.step != count:
             raise EnvOutputError(
                 f"Observation.step is {step.observation.step} after {count} control steps of {suite.name!r}."
             )
-        kept.append(step.physics.copy())
-        returned.append(step.physics)
+        kept.append(step.sim_state.copy())
+        returned.append(step.sim_state)
     if any(not np.array_equal(a, b) for a, b in zip(kept, returned, strict=True)):
         raise EnvOutputError(f"The env of suite {suite.name!r} changes arrays that it has returned: return copies.")
     return kept
@@ -166,7 +166,9 @@ def _same(expected: list[FloatArray], got: list[FloatArray], suite: Suite, condi
     for count, (a, b) in enumerate(zip(expected, got, strict=True)):
         if not np.array_equal(a, b):
             what = (
-                ("the scene", "the physics after reset")[count] if count < 2 else f"the physics after step {count - 1}"
+                ("the scene", "the sim_state after reset")[count]
+                if count < 2
+                else f"the sim_state after step {count - 1}"
             )
             raise EnvOutputError(f"The env of suite {suite.name!r}: {what} differs in {condition}.")
 

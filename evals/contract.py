@@ -18,32 +18,32 @@ from evals.types import ActionChunk, Episode, FloatArray, Observation, Step
 class Env(Protocol):
     """A simulator holding one task. It lives in one worker process and runs one episode at a time."""
 
-    def reset(self, episode: Episode, look: bool) -> Step:
+    def reset(self, episode: Episode, render: bool) -> Step:
         """Begin an episode: seed everything from `episode`, place the scene, run the settle steps.
 
         What happens from here on depends on the episode's identity and on the actions alone.
 
         Args:
             episode: identity; `episode.task` is the task that this env was built for.
-            look: whether the returned step carries an observation. Images are drawn only then.
+            render: whether the returned step carries an observation. Images are drawn only then.
 
         Raises:
             SimulatorError: the scene could not be set up.
         """
         ...
 
-    def step(self, action: FloatArray, look: bool) -> Step:
+    def step(self, action: FloatArray, render: bool) -> Step:
         """Run one control step.
 
         Args:
             action: `[7]` finite float64 in the suite's action space; the harness has checked it.
-            look: whether the returned step carries an observation. It is said before the step because LIBERO samples
+            render: whether the returned step carries an observation. It is said before the step because LIBERO samples
                 its cameras inside it.
         """
         ...
 
-    def scene(self) -> FloatArray:
-        """Return `[M]` what `Step.physics` does not hold but the episode depends on (fixture poses), after reset."""
+    def static_state(self) -> FloatArray:
+        """Return `[M]` what `Step.sim_state` does not hold but the episode depends on (fixture poses), after reset."""
         ...
 
     def objects(self) -> Mapping[str, FloatArray]:

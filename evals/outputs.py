@@ -12,7 +12,7 @@ from evals.types import Camera, Episode, Observation, Step, Suite
 
 
 def check_step(
-    step: object, suite: Suite, episode: Episode, cameras: Sequence[str] | None, looked: bool, at: int | None = None
+    step: object, suite: Suite, episode: Episode, cameras: Sequence[str] | None, rendered: bool, at: int | None = None
 ) -> None:
     """Check what an env returned from `reset` or `step`.
 
@@ -21,7 +21,7 @@ def check_step(
         suite: what it was built for.
         episode: the episode it is in.
         cameras: names of the cameras it was built with; None allows any of the suite's.
-        looked: whether an observation was asked for.
+        rendered: whether an observation was asked for.
         at: control steps since the episode began, which the observation has to say; None where the suite is probed.
 
     Raises:
@@ -32,13 +32,13 @@ def check_step(
         raise EnvOutputError(f"{where} returned {type(step).__name__}, expected evals.types.Step.")
     if type(step.success) is not bool:
         raise EnvOutputError(f"{where}: Step.success is a {type(step.success).__name__}, expected bool: use bool(...).")
-    check_vector(f"{where}: Step.physics", step.physics)
+    check_vector(f"{where}: Step.sim_state", step.sim_state)
     if not isinstance(step.render_seconds, float | int) or not 0 <= step.render_seconds < math.inf:
         got = f"{type(step.render_seconds).__name__} {step.render_seconds!r}"
         raise EnvOutputError(f"{where}: Step.render_seconds is {got}, expected seconds as a float: use float(...).")
-    if (step.observation is not None) != looked:
+    if (step.observation is not None) != rendered:
         got = "an" if step.observation is not None else "no"
-        raise EnvOutputError(f"{where} returned {got} observation although look was {looked}.")
+        raise EnvOutputError(f"{where} returned {got} observation although render was {rendered}.")
     if step.observation is not None:
         _check_observation(where, step.observation, suite, episode, cameras)
         _check_instruction(where, step.observation.instruction, suite.tasks[episode.task].instruction, at is None)

@@ -19,33 +19,33 @@ Ask = Callable[[Observation], ActionChunk]
 
 
 @dataclass(frozen=True)
-class Conduct:
+class RolloutConfig:
     """How episodes of a run are conducted.
 
     Attributes:
         replan_every: actions of a chunk that are run before the policy is asked again.
-        film: camera whose image is kept at every step, or "".
+        video_camera: camera whose image is kept at every step, or "".
         cameras: cameras that the env was built with; None takes whatever it returns.
     """
 
     replan_every: int = 1
-    film: str = ""
+    video_camera: str = ""
     cameras: tuple[str, ...] | None = None
 
 
 @dataclass
 class Trace:
-    """What happened, step by step: index t is control step t; `physics` has the reset before it, and one entry more.
+    """What happened, step by step: index t is control step t; `sim_state` has the reset before it, and one entry more.
 
-    `states[i]` is what the policy could read at control step `asked[i]`.
+    `states[i]` is what the policy could read at control step `query_step[i]`.
     """
 
     actions: list[FloatArray] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-    asked: list[int] = field(default_factory=list)
+    motion: list[str] = field(default_factory=list)
+    query_step: list[int] = field(default_factory=list)
     states: list[FloatArray] = field(default_factory=list)
     success: list[bool] = field(default_factory=list)
-    physics: list[FloatArray] = field(default_factory=list)
+    sim_state: list[FloatArray] = field(default_factory=list)
     frames: list[Image] = field(default_factory=list)
 
 
@@ -66,7 +66,7 @@ class Rollout:
 
 
 def rollout(
-    env: Env, suite: Suite, episode: Episode, ask: Ask, conduct: Conduct, beat: Callable[[str], None]
+    env: Env, suite: Suite, episode: Episode, ask: Ask, rollout_config: RolloutConfig, beat: Callable[[str], None]
 ) -> Rollout:
     """Run one episode to the step limit, or to the first success where the protocol ends there.
 
@@ -75,7 +75,7 @@ def rollout(
         suite: the suite, for its protocol and step limits.
         episode: identity of the episode.
         ask: the policy's answer to an observation.
-        conduct: replanning interval and filming.
+        rollout_config: replanning interval and filming.
         beat: called with a phase name whenever progress was made, so that a hang can be told from slow work.
 
     Raises:
@@ -85,11 +85,11 @@ def rollout(
     trace = Trace()
     clock = _Clock()
     with clock.reset:
-        step = env.reset(episode, look=True)
-    border = partial(check_step, suite=suite, episode=episode, cameras=conduct.cameras)
-    border(step, looked=True, at=0)
+        step = env.reset(episode, render=True)
+    border = partial(check_step, suite=suite, episode=episode, cameras=rollout_config.cameras)
+    border(step, rendered=True, at=0)
     clock.drawn(step)
-    _keep(trace, step, conduct)
+    _keep(trace, step, rollout_config)
     at_reset, scene_hash = step.success, _scene_hash(env, suite)
     limit = suite.tasks[episode.task].max_steps
     beat("step")
@@ -97,21 +97,21 @@ def rollout(
     while len(trace.actions) < limit:
         if not pending:
             seen = _plain(step.observation, suite, episode, at=len(trace.actions))
-            trace.asked.append(len(trace.actions))
+            trace.query_step.append(len(trace.actions))
             trace.states.append(seen.state)
             with clock.policy:
-                chunk = checked_chunk(ask(seen), conduct.replan_every, suite)
+                chunk = checked_chunk(ask(seen), rollout_config.replan_every, suite)
             pending, said = list(chunk.actions), chunk.motion or ""
         action = pending.pop(0)
         beat("step")
         at = len(trace.actions) + 1
-        look = bool(conduct.film) or (not pending and at < limit)
+        render = bool(rollout_config.video_camera) or (not pending and at < limit)
         with clock.physics:
-            step = env.step(action.copy(), look)
-        border(step, looked=look, at=at)
+            step = env.step(action.copy(), render)
+        border(step, rendered=render, at=at)
         clock.drawn(step)
         _add(trace, action, said, step)
-        _keep(trace, step, conduct)
+        _keep(trace, step, rollout_config)
         if step.success and suite.protocol.success == "first":
             break
     return _finish(trace, clock, at_reset, scene_hash, step)
@@ -153,22 +153,22 @@ def _plain(seen: Observation | None, suite: Suite, episode: Episode, at: int) ->
 
 
 def _scene_hash(env: Env, suite: Suite) -> str:
-    scene = env.scene()
-    check_vector(f"The env of suite {suite.name!r}: scene()", scene)
+    scene = env.static_state()
+    check_vector(f"The env of suite {suite.name!r}: static_state()", scene)
     return digest(scene.tolist())
 
 
 def _add(trace: Trace, action: FloatArray, said: str, step: Step) -> None:
     trace.actions.append(action)
-    trace.said.append(said)
+    trace.motion.append(said)
     trace.success.append(step.success)
 
 
-def _keep(trace: Trace, step: Step, conduct: Conduct) -> None:
+def _keep(trace: Trace, step: Step, rollout_config: RolloutConfig) -> None:
     """Keep copies: an env that writes into arrays that it has returned must not change what is hashed."""
-    trace.physics.append(np.array(step.physics))
-    if conduct.film and step.observation is not None:
-        trace.frames.append(np.array(step.observation.images[conduct.film]))
+    trace.sim_state.append(np.array(step.sim_state))
+    if rollout_config.video_camera and step.observation is not None:
+        trace.frames.append(np.array(step.observation.images[rollout_config.video_camera]))
 
 
 def checked_chunk(chunk: object, replan_every: int, suite: Suite) -> ActionChunk:
@@ -207,10 +207,10 @@ def checked_actions(chunk: object, replan_every: int, suite: Suite) -> FloatArra
 
 
 def _finish(trace: Trace, clock: _Clock, at_reset: bool, scene_hash: str, last: Step) -> Rollout:
-    sha = hashlib.sha256(trace.physics[0].tobytes())
-    for action, physics in zip(trace.actions, trace.physics[1:], strict=True):
+    sha = hashlib.sha256(trace.sim_state[0].tobytes())
+    for action, sim_state in zip(trace.actions, trace.sim_state[1:], strict=True):
         sha.update(action.tobytes())
-        sha.update(physics.tobytes())
+        sha.update(sim_state.tobytes())
     first = trace.success.index(True) + 1 if any(trace.success) else None
     return Rollout(
         success_first=first,

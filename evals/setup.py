@@ -16,7 +16,7 @@ from evals.fingerprint import former_hash, hash_path
 from evals.gates import space_differences
 from evals.record.header import read_header
 from evals.registry import load_suite
-from evals.rollout import Conduct
+from evals.rollout import RolloutConfig
 from evals.types import Episode, Suite
 from evals.video import require_video
 
@@ -50,7 +50,7 @@ class Setup:
         return self.started_in / self.config.folder()
 
     @property
-    def film(self) -> str:
+    def video_camera(self) -> str:
         """Camera that is filmed, or ""."""
         seen = (*self.policy.cameras, self.suite.protocol.cameras[0].name)
         return "" if self.config.video == "none" else seen[0]
@@ -58,7 +58,7 @@ class Setup:
     @property
     def cameras(self) -> tuple[str, ...]:
         """Cameras that are drawn: those that the policy needs, and the one that is filmed."""
-        return tuple(dict.fromkeys((*self.policy.cameras, *filter(None, [self.film]))))
+        return tuple(dict.fromkeys((*self.policy.cameras, *filter(None, [self.video_camera]))))
 
     def spec(self) -> WorkerSpec:
         """Return what a worker needs to know."""
@@ -68,7 +68,7 @@ class Setup:
             suite=self.suite,
             cameras=self.cameras,
             privileged=(config.policy, tuple(config.options().items())) if privileged else None,
-            conduct=Conduct(self.replan_every, self.film, self.cameras),
+            rollout_config=RolloutConfig(self.replan_every, self.video_camera, self.cameras),
             folder=self.folder,
             surroundings=self.surroundings,
             traces=config.traces,

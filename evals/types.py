@@ -98,7 +98,7 @@ class Suite:
         state_space: what `Observation.state` holds.
         env: "module:callable"; the callable takes (suite, task, cameras) and returns an `Env`. It is called in a worker
             process only. No camera means that nothing will be drawn, and that no renderer is needed.
-        expert: "module:callable", called as (suite, noise=metres, speed=factor, steady=bool), that returns a
+        expert: "module:callable", called as (suite, noise=metres, speed=factor, consistent_grasp=bool), that returns a
             privileged policy which solves the suite; or "".
         reference: JSON file of golden values for the gates: "package:path", a path relative to the folder of the module
             of `env`, a `Path` as it is, or "".
@@ -167,8 +167,8 @@ class Step:
 
     Attributes:
         success: whether the task's success rule holds now.
-        observation: present if and only if `look` was asked for.
-        physics: `[N]` float64, the simulator's full state; equal states continue equally under equal actions.
+        observation: present if and only if `render` was asked for.
+        sim_state: `[N]` float64, the simulator's full state; equal states continue equally under equal actions.
         render_seconds: the part of the call that drew images.
         partial: outcomes short of success that the benchmark counts too, by name, as they stand in this episode now.
             The first is printed beside the success rate. Benchmarks that count none leave it empty.
@@ -176,7 +176,7 @@ class Step:
 
     success: bool
     observation: Observation | None
-    physics: FloatArray
+    sim_state: FloatArray
     render_seconds: float = 0.0
     partial: Mapping[str, bool] = field(default_factory=dict, hash=False)
 

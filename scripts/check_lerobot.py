@@ -33,7 +33,7 @@ def expect(root: Path, expected: Path) -> None:
 
 def write_small(root: Path) -> None:
     """Three episodes of two tasks, with two cameras, intents and two columns of our own, in more than one file."""
-    from vla.data.episode import Episode
+    from vla.data.demonstration import Demonstration
     from vla.data.errors import Where
     from vla.data.frames import ArrayFrames
     from vla.data.lerobot_writer import LeRobotWriter
@@ -47,7 +47,7 @@ def write_small(root: Path) -> None:
                 name: ArrayFrames(rng.integers(0, 256, (length, 128, 128, 3), dtype=np.uint8))
                 for name in ("agentview", "wrist")
             }
-            episode = Episode(
+            episode = Demonstration(
                 dataset="small",
                 where=Where(root, str(number)),
                 instruction=f"put object {number % 2} in the basket",

@@ -89,8 +89,8 @@ def vla(
                 f"{checkpoint} was trained in stage {loaded.stage!r} only, so it never learnt to act; run "
                 "`vla-train train --stage finetune --init` on it."
             )
-        if loaded.config.state_size:
-            normalize_state(np.zeros(loaded.config.state_size), statistics)
+        if loaded.config.proprio_dim:
+            normalize_state(np.zeros(loaded.config.proprio_dim), statistics)
         torch_device = _device(device)
     except ModelError as error:
         raise UsageError(str(error)) from error
@@ -99,7 +99,7 @@ def vla(
     found = fit(trained, _convention(suite), statistics, (suite.action_space.low, suite.action_space.high), chosen)
     _check_spaces(suite, loaded, trained, found if mismatch == "refuse" else Fit((), ()))
     turned: Rotation = (trained.rotation or "axis_angle") if rotation == "as_trained" else rotation
-    options = PolicyOptions(unnorm_key, turned, replan_every or loaded.config.chunk, exact)
+    options = PolicyOptions(unnorm_key, turned, replan_every or loaded.config.action_horizon, exact)
     return VlaPolicy(suite, checkpoint, loaded, options, chosen, torch_device, (*found.refused, *found.remarks))
 
 
@@ -114,7 +114,7 @@ def motion_tiny(suite: Suite, *, device: str = "cpu", exact: bool = True, replan
         replan_every: actions of a chunk to run before looking again; by default all of them.
 
     Raises:
-        UsageError: another suite, or the frozen vision tower is not on this machine.
+        UsageError: another suite, or the frozen vision encoder is not on this machine.
     """
     if suite.name != RELEASED_FOR:
         raise UsageError(
@@ -143,7 +143,7 @@ class VlaPolicy:
         self.name = f"vla-{config.name}"
         self.checkpoint = folder
         self.action_space = suite.action_space
-        self.state_space = suite.state_space if config.state_size else None
+        self.state_space = suite.state_space if config.proprio_dim else None
         self.cameras = cameras
         self.replan_every = options.replan_every
         self.remarks = remarks
@@ -151,8 +151,8 @@ class VlaPolicy:
         self._options = options
         self._statistics = checkpoint.action_statistics(options.unnorm_key)
         self._model = checkpoint.model.to(device).eval()
-        self._prompter = checkpoint.prompter
-        self._decoder = Decoder(self._model, self._prompter, grammar(self._prompter, config.motion, action=True))
+        self._prompts = checkpoint.prompts
+        self._decoder = Decoder(self._model, self._prompts, grammar(self._prompts, config.motion, action=True))
         self._device = device
         self._last: dict[str, Decoded] = {}
 
@@ -177,7 +177,7 @@ class VlaPolicy:
     def _decode(self, observations: Sequence[Observation]) -> list[Decoded]:
         images = np.stack([self._images(observation.images) for observation in observations])
         state = None
-        if self._config.state_size:
+        if self._config.proprio_dim:
             stacked = np.stack([observation.state for observation in observations])
             state = torch.from_numpy(normalize_state(stacked, self._statistics)).to(self._device)
         with torch.inference_mode():
@@ -202,7 +202,7 @@ class VlaPolicy:
         return np.stack(views)
 
     def _chunk(self, answer: Decoded) -> ActionChunk:
-        normalized = self._prompter.actions.decode(np.array(answer.action_ids)).reshape(-1, len(DIMENSIONS))
+        normalized = self._prompts.actions.decode(np.array(answer.action_ids)).reshape(-1, len(DIMENSIONS))
         actions = unnormalize_affine(normalized, self._statistics)
         if self._options.rotation == "euler_xyz":
             actions[:, 3:6] = axis_angle_from_euler_xyz(actions[:, 3:6])
@@ -263,7 +263,7 @@ def _check_spaces(suite: Suite, checkpoint: Checkpoint, trained: Convention, fou
     for name, expected in (("translation", "delta"), ("rotation", "axis_angle")):
         if (got := getattr(suite.action_space, name)) != expected:
             unlike.append(f"{ActionSpace.__name__}.{name}: policy {expected!r}, suite {got!r}")
-    size, names = checkpoint.config.state_size, suite.state_space.names
+    size, names = checkpoint.config.proprio_dim, suite.state_space.names
     if size and size != len(names):
         unlike.append(f"state: policy reads {size} numbers, suite has {len(names)} ({', '.join(names)})")
     elif size and trained.rotation == "euler_xyz" != suite.state_space.rotation:

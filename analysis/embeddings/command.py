@@ -102,7 +102,7 @@ def read_checkpoints(config: EmbeddingsConfig) -> list[LabelledVectors]:
     for path, name in zip(config.checkpoints, config.condition_names(), strict=True):
         try:
             checkpoint = load_checkpoint(path)
-            tokenizer = checkpoint.prompter.tokenizer.to_str()
+            tokenizer = checkpoint.prompts.tokenizer.to_str()
             if tokenizer != (first := first or tokenizer):
                 raise UsageError(
                     f"{path} and {config.checkpoints[0]} have different tokenizers: their tokens cannot be compared in "

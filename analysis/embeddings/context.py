@@ -15,7 +15,7 @@ from vla.data.mixture import Mixture, MixtureConfig, Sample
 from vla.data.read import ReadOptions
 from vla.model.checkpoint import Checkpoint
 from vla.model.network import Batch
-from vla.model.prompt import ACTION, MOTION, Prompter, canonical_instruction
+from vla.model.prompt import ACTION, MOTION, PromptBuilder, canonical_instruction
 from vla.model.tokenizer import encode
 from vla.statistics import DIMENSIONS
 from vla.train.collate import Collate, Target
@@ -58,7 +58,7 @@ def context_vectors(checkpoint: Checkpoint, condition: str, held_out: HeldOut) -
     samples = held_out_samples(checkpoint, held_out)
     target: Target = "motion_action" if checkpoint.config.motion else "action"
     statistics = {sample.dataset: checkpoint.action_statistics(sample.dataset) for sample in samples}
-    collate = Collate(checkpoint.prompter, statistics, target)
+    collate = Collate(checkpoint.prompts, statistics, target)
     states: list[torch.Tensor] = []
     told: list[tuple[str, str, int]] = []
     for first in range(0, len(samples), _BATCH):
@@ -67,7 +67,7 @@ def context_vectors(checkpoint: Checkpoint, condition: str, held_out: HeldOut) -
         with torch.inference_mode():
             hidden = checkpoint.model.hidden(batch)
         for row, sample in enumerate(some):
-            for position, group, text in _places(checkpoint.prompter, batch, row, sample.instruction):
+            for position, group, text in _places(checkpoint.prompts, batch, row, sample.instruction):
                 states.append(hidden[row, position])
                 told.append((group, text, first + row))
     kept = _sampled([group for group, _, _ in told], held_out)
@@ -85,27 +85,27 @@ def held_out_samples(checkpoint: Checkpoint, held_out: HeldOut) -> list[Sample]:
     sources = read_sources(config)
     seen = tuple(checkpoint.training.get("sources", {}).get(sources[0].name, ()))
     sources = with_cameras(sources, len(checkpoint.config.cameras), seen)
-    options = MixtureConfig(held_out.seed, checkpoint.config.image_size, checkpoint.config.chunk)
+    options = MixtureConfig(held_out.seed, checkpoint.config.image_size, checkpoint.config.action_horizon)
     mixture = Mixture(sources, labeller_of(checkpoint.training.get("motion", "adaptive")), options)
     return [mixture[position] for position in range(min(held_out.observations, len(mixture)))]
 
 
-def _places(prompter: Prompter, batch: Batch, row: int, instruction: str) -> Iterator[tuple[int, str, str]]:
+def _places(prompts: PromptBuilder, batch: Batch, row: int, instruction: str) -> Iterator[tuple[int, str, str]]:
     """Yield (position, group, text) of the tokens of one sequence that are looked at."""
-    spoken = set(motion_token_ids(prompter))
+    spoken = set(motion_token_ids(prompts))
     ids, kinds = batch.token_ids[row].tolist(), batch.kinds[row].tolist()
     answered = 0
     for position, (token, kind) in enumerate(zip(ids, kinds, strict=True)):
-        if kind == ACTION and token != prompter.stop_id:
+        if kind == ACTION and token != prompts.stop_id:
             yield position, "action", DIMENSIONS[answered % len(DIMENSIONS)]
             answered += 1
         elif kind == MOTION and token in spoken:
-            yield position, "motion", token_text(prompter, token)
-    words = encode(prompter.tokenizer, " " + canonical_instruction(instruction))
+            yield position, "motion", token_text(prompts, token)
+    words = encode(prompts.tokenizer, " " + canonical_instruction(instruction))
     first = next(i for i in range(len(ids)) if ids[i : i + len(words)] == words)
     for position, token in enumerate(words, start=first):
-        if token not in spoken and is_word(prompter, token):
-            yield position, "word", token_text(prompter, token)
+        if token not in spoken and is_word(prompts, token):
+            yield position, "word", token_text(prompts, token)
 
 
 def _sampled(groups: Sequence[str], held_out: HeldOut) -> list[int]:

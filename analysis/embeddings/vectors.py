@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vla.model.checkpoint import Checkpoint
-    from vla.model.prompt import Prompter
+    from vla.model.prompt import PromptBuilder
 
 Group = Literal["action", "motion", "word"]
 Space = Literal["input", "output", "context"]
@@ -67,36 +67,36 @@ def labelled(condition: str, space: Space, values: Tensor, told: Sequence[tuple[
     return LabelledVectors(condition, space, rounded, np.array(groups), np.array(texts), np.array(clusters))
 
 
-def motion_token_ids(prompter: Prompter) -> list[int]:
+def motion_token_ids(prompts: PromptBuilder) -> list[int]:
     """Return the ids of all tokens that the 729 motion sentences are made of, but for punctuation.
 
     A word that the tokenizer splits is several tokens, and one that stands with and without a space before it is two.
     """
-    ids = {token for motion in all_motions() for token in prompter.motion_ids(describe(motion))}
-    return sorted(token for token in ids if _LETTERS.search(prompter.tokenizer.decode([token])))
+    ids = {token for motion in all_motions() for token in prompts.motion_ids(describe(motion))}
+    return sorted(token for token in ids if _LETTERS.search(prompts.tokenizer.decode([token])))
 
 
-def is_word(prompter: Prompter, token: int) -> bool:
+def is_word(prompts: PromptBuilder, token: int) -> bool:
     """Whether a token is letters after a space, at least two."""
-    return _WORD.fullmatch(prompter.tokenizer.decode([token])) is not None
+    return _WORD.fullmatch(prompts.tokenizer.decode([token])) is not None
 
 
-def token_text(prompter: Prompter, token: int) -> str:
+def token_text(prompts: PromptBuilder, token: int) -> str:
     """Return a token's text, a leading space shown as a mark: it tells two tokens of one word apart."""
-    return str(prompter.tokenizer.decode([token])).replace(" ", "_")
+    return str(prompts.tokenizer.decode([token])).replace(" ", "_")
 
 
-def word_token_ids(prompter: Prompter, count: int, rng: np.random.Generator) -> list[int]:
+def word_token_ids(prompts: PromptBuilder, count: int, rng: np.random.Generator) -> list[int]:
     """Sample ordinary words: tokens of letters after a space that no motion sentence has.
 
     Args:
-        prompter: whose vocabulary is sampled.
+        prompts: whose vocabulary is sampled.
         count: how many; fewer where the vocabulary has no more.
         rng: source of the sample.
     """
-    spoken = set(motion_token_ids(prompter))
-    size = prompter.tokenizer.get_vocab_size()
-    words = [i for i in range(size) if i not in spoken and is_word(prompter, i)]
+    spoken = set(motion_token_ids(prompts))
+    size = prompts.tokenizer.get_vocab_size()
+    words = [i for i in range(size) if i not in spoken and is_word(prompts, i)]
     return sorted(rng.choice(words, min(count, len(words)), replace=False).tolist())
 
 
@@ -109,11 +109,11 @@ def token_vectors(checkpoint: Checkpoint, condition: str, words: int, seed: int)
         words: ordinary words to sample.
         seed: of the sample; checkpoints of one tokenizer get the same words.
     """
-    prompter, language = checkpoint.prompter, checkpoint.model.language
-    first = prompter.actions.first_token_id
-    told = [(first + index, "action", str(index)) for index in range(len(prompter.actions.token_names))]
-    told += [(i, "motion", token_text(prompter, i)) for i in motion_token_ids(prompter)]
-    told += [(i, "word", token_text(prompter, i)) for i in word_token_ids(prompter, words, np.random.default_rng(seed))]
+    prompts, language = checkpoint.prompts, checkpoint.model.language
+    first = prompts.actions.first_token_id
+    told = [(first + index, "action", str(index)) for index in range(len(prompts.actions.token_names))]
+    told += [(i, "motion", token_text(prompts, i)) for i in motion_token_ids(prompts)]
+    told += [(i, "word", token_text(prompts, i)) for i in word_token_ids(prompts, words, np.random.default_rng(seed))]
     ids = [token for token, _, _ in told]
     labels = [(group, text, token) for token, group, text in told]
     tables = {"input": language.get_input_embeddings().weight, "output": language.get_output_embeddings().weight}

@@ -17,7 +17,7 @@ from evals.errors import UsageError
 from vla.errors import ModelError
 from vla.model.config import ModelConfig
 from vla.model.presets import preset
-from vla.model.prompt import ACTION, MOTION, Prompter, TokenSequence
+from vla.model.prompt import ACTION, MOTION, PromptBuilder, TokenSequence
 from vla.model.tokenizer import make_tokenizer
 from vla.motion.language import parse
 
@@ -67,18 +67,18 @@ def command(arguments: list[str]) -> int:
 def stages(model: ModelConfig) -> dict[str, list[Segment]]:
     """Return the sequences of both stages as segments, in the order in which the model reads them."""
     tokenizer = make_tokenizer(_TOKENIZER, [_INSTRUCTION])
-    prompter = Prompter(tokenizer, replace(model, motion=True, chunk=1))
+    prompts = PromptBuilder(tokenizer, replace(model, motion=True, action_horizon=1))
     parse(_MOTION)
-    action_ids = [prompter.actions.first_token_id + index for index in _BINS]
+    action_ids = [prompts.actions.first_token_id + index for index in _BINS]
     return {
-        "Stage 1, pretraining: motion": segments(prompter, prompter.sequence(_INSTRUCTION, _MOTION, None)),
+        "Stage 1, pretraining: motion": segments(prompts, prompts.sequence(_INSTRUCTION, _MOTION, None)),
         "Stage 2, fine-tuning: motion, then action": segments(
-            prompter, prompter.sequence(_INSTRUCTION, _MOTION, action_ids)
+            prompts, prompts.sequence(_INSTRUCTION, _MOTION, action_ids)
         ),
     }
 
 
-def segments(prompter: Prompter, sequence: TokenSequence) -> list[Segment]:
+def segments(prompts: PromptBuilder, sequence: TokenSequence) -> list[Segment]:
     """Cut a training sequence where the kind of its tokens changes."""
     names = {0: "text", MOTION: "motion", ACTION: "action"}
     kinds = [
@@ -89,7 +89,7 @@ def segments(prompter: Prompter, sequence: TokenSequence) -> list[Segment]:
     for kind, run in groupby(kinds):
         end = start + sum(1 for _ in run)
         ids = sequence.token_ids[start:end].tolist()
-        text = f"{end - start} image tokens" if kind == "image" else prompter.tokenizer.decode(ids, False)
+        text = f"{end - start} image tokens" if kind == "image" else prompts.tokenizer.decode(ids, False)
         found.append(Segment(kind, text.strip("\n").replace("\n", " ⏎ ")))
         start = end
     return found
@@ -114,14 +114,14 @@ def architecture_figure(model: ModelConfig) -> Figure:
 
 
 def draw_network(model: ModelConfig, axes: Axes) -> Axes:
-    """Draw towers, projector and language model with their sizes."""
+    """Draw vision encoders, projector and language model with their sizes."""
     arguments = model.language.model
     width, side = arguments["hidden_size"], model.image_size
-    share = 20 / len(model.towers)
-    for index, tower in enumerate(model.towers):
+    share = 20 / len(model.vision_encoders)
+    for index, encoder in enumerate(model.vision_encoders):
         y = 40 + index * share
-        frozen = ", frozen" if tower.frozen else ""
-        text = f"{tower.kind}{frozen}\n{tower.layers - tower.skipped_layers} blocks, {tower.width} wide"
+        frozen = ", frozen" if encoder.frozen else ""
+        text = f"{encoder.kind}{frozen}\n{encoder.layers_run} blocks, {encoder.width} wide"
         _box(axes, (20, y, 17, share - 2), text, "image")
         _arrow(axes, (15, 50), (20, y + share / 2 - 1))
         _arrow(axes, (37, y + share / 2 - 1), (42, 50))

@@ -13,8 +13,8 @@ import tyro
 
 from analysis.figures.command import write_figure
 from evals.errors import UsageError
+from vla.data.demonstration import Demonstration
 from vla.data.demos import read_demos
-from vla.data.episode import Episode
 from vla.data.errors import DataError
 
 if TYPE_CHECKING:
@@ -55,15 +55,15 @@ def command(arguments: list[str]) -> int:
     return 0
 
 
-def first_of_each_task(episodes: Iterable[Episode]) -> list[Episode]:
+def first_of_each_task(episodes: Iterable[Demonstration]) -> list[Demonstration]:
     """Return the first episode of every instruction."""
-    found: dict[str, Episode] = {}
+    found: dict[str, Demonstration] = {}
     for episode in episodes:
         found.setdefault(episode.instruction, episode)
     return list(found.values())
 
 
-def contact_sheet(episodes: list[Episode], columns: int, camera: str | None = None) -> Figure:
+def contact_sheet(episodes: list[Demonstration], columns: int, camera: str | None = None) -> Figure:
     """Draw the first and the last picture of every episode side by side, its instruction above.
 
     Raises:
@@ -78,11 +78,11 @@ def contact_sheet(episodes: list[Episode], columns: int, camera: str | None = No
         axes.set_axis_off()
     for axes, episode in zip(grid, episodes, strict=False):
         name = camera or next(iter(episode.cameras), "")
-        if name not in episode.cameras or not episode.starts:
+        if name not in episode.cameras or not episode.num_starts:
             known = ", ".join(episode.cameras) or "none; draw some with vla-eval render"
             raise UsageError(f"{episode.where} has no pictures of camera {name!r} (it has: {known}).")
         frames = episode.cameras[name]
-        pair = [frames[episode.start(index)] for index in (0, episode.starts - 1)]
+        pair = [frames[episode.start(index)] for index in (0, episode.num_starts - 1)]
         axes.imshow(np.concatenate(pair, axis=1))
         title = "\n".join(textwrap.wrap(episode.instruction, 46)[:2])
         axes.set_title(f"{episode.dataset}, {len(episode)} steps\n{title}", fontsize=6)

@@ -198,7 +198,8 @@ def read_trace(file: Path) -> TraceArrays:
     """
     try:
         with file.open("rb") as stream, np.load(stream) as stored:
-            actions, said, success = (stored[name] for name in ("actions", "said", "success"))
+            said = "motion" if "motion" in stored else "said"  # as older traces call it
+            actions, said, success = (stored[name] for name in ("actions", said, "success"))
         if not len(actions):
             actions = np.zeros((0, 7))
         if (actions.ndim, actions.shape[1:]) != (2, (7,)) or not said.shape == success.shape == (len(actions),):

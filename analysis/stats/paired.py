@@ -184,7 +184,7 @@ def _flip(a: Side, b: Side, pair: Pair) -> Flip:
     one, other = pair
     homes = ((a.folders[key_of(one)], one), (b.folders[key_of(other)], other))
     films = (path / "videos" / f"{result.episode_id}.mp4" for path, result in homes)
-    videos = tuple(str(film) for film in films if film.exists())
+    videos = tuple(str(video_camera) for video_camera in films if video_camera.exists())
     return Flip(one.task, one.initial_state, one.seed, one.episode_id, "A" if _success(one) else "B", videos)
 
 

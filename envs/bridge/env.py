@@ -69,7 +69,7 @@ class BridgeEnv:
             raise ContractError("simpler_bridge: reset the env before it is stepped or looked at.")
         return self._scene
 
-    def reset(self, episode: Episode, look: bool) -> Step:
+    def reset(self, episode: Episode, render: bool) -> Step:
         """Build the scene anew, drop the objects where the episode says, and put the robot in its place."""
         from envs.bridge.progress import Progress
         from envs.bridge.scene import BridgeScene
@@ -90,9 +90,9 @@ class BridgeEnv:
             from envs.bridge.camera import PhotoCamera
 
             self._photo_camera = PhotoCamera(self._scene, self._pack.root)
-        return self._result(look)
+        return self._result(render)
 
-    def step(self, action: FloatArray, look: bool) -> Step:
+    def step(self, action: FloatArray, render: bool) -> Step:
         """Run one control step: 100 physics steps."""
         if np.shape(action) != (ActionSpace.dim,):
             raise ContractError(
@@ -100,10 +100,10 @@ class BridgeEnv:
             )
         self.scene_now.step(action)
         self._steps += 1
-        step = self._result(look)
+        step = self._result(render)
         return replace(step, partial=self._progress.count(step.success)) if self._progress else step
 
-    def scene(self) -> FloatArray:
+    def static_state(self) -> FloatArray:
         """Return `[13]`: the robot base's pose (position, quaternion wxyz) and the boxes of the success rule."""
         base = self.scene_now.robot.articulation.pose
         return np.array([*base.p, *base.q, *self.scene_now.extents()], dtype=np.float64)
@@ -120,12 +120,14 @@ class BridgeEnv:
         """Free the scene."""
         self._photo_camera = self._scene = self._progress = None
 
-    def _result(self, look: bool) -> Step:
+    def _result(self, render: bool) -> Step:
         scene = self.scene_now
         start = time.perf_counter()
-        images = {camera: self._photo_camera.draw() for camera in self._cameras} if look and self._photo_camera else {}
+        images = (
+            {camera: self._photo_camera.draw() for camera in self._cameras} if render and self._photo_camera else {}
+        )
         seconds = time.perf_counter() - start if images else 0.0
         observation = None
-        if look:
+        if render:
             observation = Observation(self._episode, self._steps, self._task.instruction, images, scene.robot.state())
-        return Step(scene.success(), observation, scene.physics(), seconds)
+        return Step(scene.success(), observation, scene.sim_state(), seconds)

@@ -85,7 +85,7 @@ class BridgeExpert:
         suite: the suite `simpler_bridge`.
         noise: standard deviation in metres of what is added to every commanded displacement; 0 is deterministic.
         speed: factor on how fast the gripper moves, 0.5 to 1.5.
-        steady: changes nothing: it has one way to take hold of each thing.
+        consistent_grasp: changes nothing: it has one way to take hold of each thing.
     """
 
     name = "expert"
@@ -93,7 +93,7 @@ class BridgeExpert:
     cameras: tuple[str, ...] = ()
     replan_every = 1
 
-    def __init__(self, suite: Suite, *, noise: float = 0.0, speed: float = 1.0, steady: bool = False) -> None:
+    def __init__(self, suite: Suite, *, noise: float = 0.0, speed: float = 1.0, consistent_grasp: bool = False) -> None:
         if not noise >= 0:
             raise UsageError(f"The expert's noise is {noise}; metres, 0 or more, are expected.")
         if not 0.5 <= speed <= 1.5:

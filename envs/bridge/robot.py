@@ -110,7 +110,7 @@ class WidowX:
         left, right = self.articulation.qpos[ARM_JOINTS:]
         return np.array([*pose.p, *quat_xyzw_to_axis_angle(quat_wxyz_to_xyzw(pose.q)), left, -right], dtype=np.float64)
 
-    def physics(self) -> FloatArray:
+    def sim_state(self) -> FloatArray:
         """Return joint positions and velocities, drive targets, and the controller's target pose."""
         drive_targets = [float(joint.get_drive_target()[0]) for joint in self._joints]
         target = self.target_in_base

@@ -93,9 +93,9 @@ class BridgeScene:
         """Return `[6]`: the boxes of source and target that `success` uses, metres along the world's axes."""
         return np.concatenate([self._extent_source, self._extent_target])
 
-    def physics(self) -> FloatArray:
+    def sim_state(self) -> FloatArray:
         """Return the full state: joints and targets; of every object pose, velocities and whether it sleeps."""
-        parts: list[Any] = [self.robot.physics()]
+        parts: list[Any] = [self.robot.sim_state()]
         for body in self.objects.values():
             pose = body.entity.pose
             parts += [pose.p, pose.q, body.linear_velocity, body.angular_velocity, [body.is_sleeping]]

@@ -1,8 +1,8 @@
 """What a scripted expert means to do, as a sentence of the motion language.
 
 An expert knows which way it is going and why; its actions are that intent after gains, clipping and noise. The sentence
-says the intent, so that demonstrations carry motion labels which no labeller had to guess. `vla.motion.language` owns the
-grammar; this writes it without importing the model's package.
+says the intent, so that demonstrations carry motion labels which no labeller had to guess. `vla.motion.language` owns
+the grammar; this writes it without importing the model's package.
 """
 
 from __future__ import annotations

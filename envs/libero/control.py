@@ -71,14 +71,14 @@ class ControlLoop:
         for _ in range(2):
             self._clock.update(timestep=self._env.model_timestep, obs_cache={}, force=True)
 
-    def step(self, action: FloatArray, look: bool) -> None:
+    def step(self, action: FloatArray, render: bool) -> None:
         """Run one control step.
 
         Args:
             action: `[7]` float64; entries outside [-1, 1] are clipped by the controller.
-            look: whether `sample` is to be called.
+            render: whether `sample` is to be called.
         """
-        self._wanted = look
+        self._wanted = render
         for substep in range(self._substeps):
             self._mujoco.mj_step1(self._model, self._data)
             self._solve()
@@ -101,10 +101,10 @@ class ControlLoop:
         controller's goal, which outlive a control step outside of MuJoCo.
         """
         spec = self._mujoco.mjtState.mjSTATE_FULLPHYSICS | self._mujoco.mjtState.mjSTATE_WARMSTART
-        physics = np.empty(self._mujoco.mj_stateSize(self._model, spec))
-        self._mujoco.mj_getState(self._model, self._data, physics, spec)
+        sim_state = np.empty(self._mujoco.mj_stateSize(self._model, spec))
+        self._mujoco.mj_getState(self._model, self._data, sim_state, spec)
         goal = self._controller
-        return np.concatenate([physics, self._robot.gripper.current_action, goal.goal_pos, goal.goal_ori.ravel()])
+        return np.concatenate([sim_state, self._robot.gripper.current_action, goal.goal_pos, goal.goal_ori.ravel()])
 
     def _solve(self) -> None:
         """Do what `mj_forward` does when positions and velocities are those of the last call."""

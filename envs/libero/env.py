@@ -84,7 +84,7 @@ class LiberoEnv:
         self._images: Mapping[str, Image] = {}
         self._render_seconds = 0.0
 
-    def reset(self, episode: Episode, look: bool) -> Step:
+    def reset(self, episode: Episode, render: bool) -> Step:
         """Begin an episode; see `evals.contract.Env.reset`.
 
         Initial states from 50 on are new placements, drawn by the task's own samplers.
@@ -102,17 +102,17 @@ class LiberoEnv:
         settle = self._suite.protocol.settle_steps
         action = np.array(self._suite.protocol.settle_action)
         for i in range(settle):
-            self._advance(action, look and i == settle - 1)
+            self._advance(action, render and i == settle - 1)
         self._steps = 0
-        return self._result(look)
+        return self._result(render)
 
-    def step(self, action: FloatArray, look: bool) -> Step:
+    def step(self, action: FloatArray, render: bool) -> Step:
         """Run one control step; see `evals.contract.Env.step`."""
-        self._advance(action, look)
+        self._advance(action, render)
         self._steps += 1
-        return self._result(look)
+        return self._result(render)
 
-    def scene(self) -> FloatArray:
+    def static_state(self) -> FloatArray:
         """Return position and quaternion (w, x, y, z) of every body in its parent (fixtures too), `[7 nbody]`."""
         model = self._env.sim.model._model
         return np.concatenate([model.body_pos.ravel(), model.body_quat.ravel()])
@@ -151,9 +151,9 @@ class LiberoEnv:
         self._env._post_process()
         self._loop.begin()
 
-    def _advance(self, action: FloatArray, look: bool) -> None:
+    def _advance(self, action: FloatArray, render: bool) -> None:
         self._render_seconds = 0.0
-        self._loop.step(np.asarray(action, np.float64), look)
+        self._loop.step(np.asarray(action, np.float64), render)
         # Switches the stove's glow, which the next control step's image shows.
         self._env._post_process()
 
@@ -177,14 +177,14 @@ class LiberoEnv:
         image = self._env.sim.render(camera_name=CAMERAS[camera.name], height=camera.height, width=camera.width)
         return rotate_180(image)
 
-    def _result(self, look: bool) -> Step:
+    def _result(self, render: bool) -> Step:
         observation = None
-        if look and self._episode is not None:
+        if render and self._episode is not None:
             observation = Observation(self._episode, self._steps, self._task.instruction, self._images, self._state)
         return Step(
             success=bool(self.simulator.check_success()),
             observation=observation,
-            physics=self._loop.state(),
+            sim_state=self._loop.state(),
             render_seconds=self._render_seconds,
         )
 

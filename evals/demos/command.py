@@ -31,7 +31,7 @@ from evals.types import Episode, EpisodeResult, Status, Suite
 
 MANIFEST = "demos.json"
 FORMAT = 1
-WIDENING = ("noise", "slowest", "fastest", "pushed", "steady")
+PERTURBATION = ("noise", "slowest", "fastest", "push_fraction", "consistent_grasp")
 TRIES = 3  # states tried for each demonstration that is wanted, before a task is given up
 
 
@@ -44,13 +44,13 @@ class RecordConfig:
         out: Demonstration folder; the same command continues it.
         trials: Successful episodes of each task.
         tasks: Ids or names of the tasks; all by default.
-        seed: Seeds placements and widening.
+        seed: Seeds placements and perturbations.
         workers: Worker processes; one a physical core by default.
         noise: Standard deviation in metres of the noise on the expert's path.
         slowest: Smallest factor on its speed; each episode has its own.
         fastest: Largest factor on its speed.
-        pushed: Expected part of the steps in which the arm is pushed off its path.
-        steady: Of several sound grasps take the same one in nearly all scenes of a task, not the roomiest.
+        push_fraction: Expected part of the steps in which the arm is pushed off its path.
+        consistent_grasp: Of several sound grasps take the same one in nearly all scenes of a task, not the roomiest.
         every: Draw an image every so many control steps; 0 draws none (`vla-eval render` does so later).
         cameras: Cameras to draw; all of the suite's by default.
         size: Height of the drawn images; the protocol's by default.
@@ -66,8 +66,8 @@ class RecordConfig:
     noise: float = 0.0
     slowest: float = 1.0
     fastest: float = 1.0
-    pushed: float = 0.0
-    steady: bool = False
+    push_fraction: float = 0.0
+    consistent_grasp: bool = False
     every: int = 1
     cameras: tuple[str, ...] = ()
     size: int | None = None
@@ -223,7 +223,7 @@ def _run_config(config: RecordConfig) -> RunConfig:
     return RunConfig(
         suite=config.suite,
         policy="demonstrator",
-        policy_args=tuple(f"{name}={json.dumps(getattr(config, name))}" for name in WIDENING),
+        policy_args=tuple(f"{name}={json.dumps(getattr(config, name))}" for name in PERTURBATION),
         seed=config.seed,
         workers=config.workers,
         out=config.out / "run",
@@ -266,7 +266,7 @@ def _write_manifest(config: RecordConfig, suite: Suite, wanted: Mapping[int, int
         "gripper": {"open": space.gripper_open, "closed": space.gripper_closed},
         "state_names": suite.state_space.names,
         "placements": f"initial states from {suite.protocol.initial_states} on: none that policies are evaluated on",
-        "widening": {name: getattr(config, name) for name in WIDENING},
+        "perturbation": {name: getattr(config, name) for name in PERTURBATION},
         "states_hash": sha.hexdigest()[:16],
         "episodes": entries,
     }

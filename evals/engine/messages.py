@@ -9,7 +9,7 @@ from typing import Literal
 
 from evals.engine.child import Surroundings
 from evals.errors import UsageError
-from evals.rollout import Conduct
+from evals.rollout import RolloutConfig
 from evals.types import ActionChunk, Episode, Observation, Seconds, Status, Suite
 
 Videos = Literal["none", "failures", "all"]
@@ -56,7 +56,7 @@ class WorkerSpec:
         suite: the suite as data.
         cameras: cameras to draw.
         privileged: name and options of a policy that runs inside the worker, or None when the driver's policy is asked.
-        conduct: how episodes are conducted.
+        rollout_config: how episodes are conducted.
         folder: run folder in which the worker writes traces and videos.
         surroundings: in which workers on this machine start.
         traces: whether to write `traces/<episode>.npz`.
@@ -66,7 +66,7 @@ class WorkerSpec:
     suite: Suite
     cameras: tuple[str, ...]
     privileged: tuple[str, tuple[tuple[str, str], ...]] | None
-    conduct: Conduct
+    rollout_config: RolloutConfig
     folder: Path
     surroundings: Surroundings
     traces: bool = False

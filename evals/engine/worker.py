@@ -124,7 +124,7 @@ class _Worker:
     def _roll(self, env: Env, episode: Episode) -> Rollout:
         policy = self._privileged()
         if policy is None:
-            return rollout(env, self._spec.suite, episode, self._ask_driver, self._spec.conduct, self._progress)
+            return rollout(env, self._spec.suite, episode, self._ask_driver, self._spec.rollout_config, self._progress)
         with _policy_errors():
             policy.attach(env)
             policy.begin(replace(episode))
@@ -135,7 +135,7 @@ class _Worker:
                 return chunk
 
         try:
-            done = rollout(env, self._spec.suite, episode, ask, self._spec.conduct, self._progress)
+            done = rollout(env, self._spec.suite, episode, ask, self._spec.rollout_config, self._progress)
         except BaseException:
             with contextlib.suppress(BaseException):  # what went wrong first is what is recorded
                 policy.end(replace(episode))

@@ -16,7 +16,7 @@ from evals.contract import Env, Policy
 from evals.engine.messages import Deadlines
 from evals.errors import UnknownNameError
 from evals.gates import episodes, golden, motion
-from evals.gates.finding import Bench, Finding, require
+from evals.gates.result import GateContext, GateResult, require
 from evals.spaces import differences
 from evals.types import Suite, Task
 
@@ -36,7 +36,7 @@ __all__ = [
 
 MakeEnv = Callable[[Suite, Task, tuple[str, ...]], Env]
 
-GATES: Mapping[str, Callable[[Bench], Finding]] = {
+GATES: Mapping[str, Callable[[GateContext], GateResult]] = {
     "outputs": episodes.outputs,
     "success_at_reset": episodes.success_at_reset,
     "initial_states": episodes.initial_states,
@@ -53,10 +53,10 @@ BEFORE_RUN = ("outputs", "success_at_reset", "initial_states", "state", "settle"
 _NEEDS_IMAGES = frozenset({"outputs", "frame"})
 
 
-def spaces(suite: Suite, policy: Policy) -> Finding:
+def spaces(suite: Suite, policy: Policy) -> GateResult:
     """Compare what the policy's numbers mean with what the suite's do, without a simulator."""
     unlike = space_differences(suite, policy)
-    return Finding(
+    return GateResult(
         "spaces",
         not unlike,
         f"spaces of policy {policy.name!r} and suite {suite.name!r}",
@@ -78,7 +78,7 @@ def space_differences(suite: Suite, policy: Policy) -> list[str]:
 
 def probe(
     env: Env, suite: Suite, task: int, cameras: tuple[str, ...], gates: Sequence[str] = BEFORE_RUN
-) -> list[Finding]:
+) -> list[GateResult]:
     """Run gates on an env that is already built for a task, with some cameras.
 
     Raises:
@@ -87,8 +87,8 @@ def probe(
     for name in gates:
         if name not in GATES:
             raise UnknownNameError("gate", name, GATES)
-    bench = Bench(suite, env, task, cameras)
-    return [GATES[name](bench) for name in gates]
+    context = GateContext(suite, env, task, cameras)
+    return [GATES[name](context) for name in gates]
 
 
 def check(
@@ -98,7 +98,7 @@ def check(
     make_env: MakeEnv = registry.make_env,
     probes: Sequence[str] | None = None,
     task: int = 0,
-) -> list[Finding]:
+) -> list[GateResult]:
     """Run gates on envs of one task, one env after the other: with all cameras for images, with none for the rest.
 
     Args:
@@ -126,7 +126,7 @@ def check(
     return findings
 
 
-def before_run(suite_name: str, task: int, cameras: tuple[str, ...]) -> list[Finding]:
+def before_run(suite_name: str, task: int, cameras: tuple[str, ...]) -> list[GateResult]:
     """Run the gates of `BEFORE_RUN` on one env with the cameras of a run, in a process of their own."""
     suite = registry.load_suite(suite_name)
     names = [name for name in BEFORE_RUN if cameras or name != "frame"]
@@ -141,7 +141,7 @@ def run_gates(
     probes: Sequence[str] | None = None,
     task: int = 0,
     policy_seconds: float | None = None,
-) -> list[Finding]:
+) -> list[GateResult]:
     """Run gates by name, in a process of their own: everything that goes in and out can be pickled.
 
     Raises:

@@ -8,33 +8,33 @@ import numpy as np
 
 from evals.contract import PrivilegedPolicy
 from evals.errors import EnvOutputError, UsageError
-from evals.gates.finding import Bench, Finding
+from evals.gates.result import GateContext, GateResult
 from evals.outputs import check_step
 from evals.registry import load_object
-from evals.rollout import Conduct, Rollout, rollout
+from evals.rollout import Rollout, RolloutConfig, rollout
 from evals.types import FloatArray
 
 RESETS = 3
 
 
-def outputs(bench: Bench) -> Finding:
-    """Reset and step, and check shapes and types of what comes back, with looking and without."""
-    commanded, episode, idle = "reset and step, looking and not", bench.episode(), bench.suite.action_space.idle()
+def outputs(context: GateContext) -> GateResult:
+    """Reset and step, and check shapes and types of what comes back, with rendering and without."""
+    commanded, episode, idle = "reset and step, rendering and not", context.episode(), context.suite.action_space.idle()
     try:
-        for look in (True, False):
-            check_step(bench.env.reset(episode, look), bench.suite, episode, bench.cameras, look)
-            check_step(bench.env.step(idle, look), bench.suite, episode, bench.cameras, look)
+        for render in (True, False):
+            check_step(context.env.reset(episode, render), context.suite, episode, context.cameras, render)
+            check_step(context.env.step(idle, render), context.suite, episode, context.cameras, render)
     except EnvOutputError as error:
         advice = "the adapter breaks the contract: see evals.contract, and test it with evals.conformance.check_suite"
-        return Finding("outputs", False, commanded, str(error), advice)
-    return Finding("outputs", True, commanded, "as the suite declares", "")
+        return GateResult("outputs", False, commanded, str(error), advice)
+    return GateResult("outputs", True, commanded, "as the suite declares", "")
 
 
-def success_at_reset(bench: Bench) -> Finding:
+def success_at_reset(context: GateContext) -> GateResult:
     """Reset some initial states and ask whether the task is already done."""
-    states = range(min(RESETS, bench.suite.protocol.initial_states))
-    done = [state for state in states if bench.env.reset(bench.episode(state), look=False).success]
-    return Finding(
+    states = range(min(RESETS, context.suite.protocol.initial_states))
+    done = [state for state in states if context.env.reset(context.episode(state), render=False).success]
+    return GateResult(
         "success_at_reset",
         not done,
         f"reset of initial states {list(states)}",
@@ -43,16 +43,16 @@ def success_at_reset(bench: Bench) -> Finding:
     )
 
 
-def initial_states(bench: Bench) -> Finding:
+def initial_states(context: GateContext) -> GateResult:
     """Reset some initial states and ask whether they are different scenes."""
-    count = bench.suite.protocol.initial_states
+    count = context.suite.protocol.initial_states
     states = sorted({*range(min(RESETS, count)), count - 1})
     commanded = f"reset of initial states {states}"
     if count < 2:
-        return Finding("initial_states", None, commanded, "the protocol has one initial state", "")
-    scenes = {state: _scene(bench, state) for state in states}
+        return GateResult("initial_states", None, commanded, "the protocol has one initial state", "")
+    scenes = {state: _scene(context, state) for state in states}
     equal = [(a, b) for a, b in combinations(states, 2) if np.array_equal(scenes[a], scenes[b])]
-    return Finding(
+    return GateResult(
         "initial_states",
         not equal,
         commanded,
@@ -62,13 +62,13 @@ def initial_states(bench: Bench) -> Finding:
     )
 
 
-def noop(bench: Bench) -> Finding:
+def noop(context: GateContext) -> GateResult:
     """Do nothing for a whole episode."""
-    steps = bench.suite.tasks[bench.task].max_steps
-    bench.reset()
-    idle = bench.suite.action_space.idle()
-    solved = [step for step in range(1, steps + 1) if bench.env.step(idle, look=False).success]
-    return Finding(
+    steps = context.suite.tasks[context.task].max_steps
+    context.reset()
+    idle = context.suite.action_space.idle()
+    solved = [step for step in range(1, steps + 1) if context.env.step(idle, render=False).success]
+    return GateResult(
         "noop",
         not solved,
         f"{steps} idle steps",
@@ -77,21 +77,21 @@ def noop(bench: Bench) -> Finding:
     )
 
 
-def expert(bench: Bench) -> Finding:
+def expert(context: GateContext) -> GateResult:
     """Let the suite's expert solve one scene."""
-    suite = bench.suite
+    suite = context.suite
     commanded = f"one episode of {suite.expert or 'an expert'}"
     if not suite.expert:
-        return Finding("expert", None, commanded, "the suite has no expert", "")
+        return GateResult("expert", None, commanded, "the suite has no expert", "")
     policy = load_object(suite.expert)(suite)
     if not isinstance(policy, PrivilegedPolicy):
-        return Finding("expert", False, commanded, f"{suite.expert} keeps no attach()", "see PrivilegedPolicy")
+        return GateResult("expert", False, commanded, f"{suite.expert} keeps no attach()", "see PrivilegedPolicy")
     try:
-        result = _play(bench, policy)
+        result = _play(context, policy)
     except UsageError as error:  # it has no skill for this task
-        return Finding("expert", None, commanded, str(error), "")
+        return GateResult("expert", None, commanded, str(error), "")
     scored = {"first": result.success_ever, "ever": result.success_ever, "last": result.success_last}
-    return Finding(
+    return GateResult(
         "expert",
         scored[suite.protocol.success],
         commanded,
@@ -100,17 +100,19 @@ def expert(bench: Bench) -> Finding:
     )
 
 
-def _scene(bench: Bench, state: int) -> FloatArray:
+def _scene(context: GateContext, state: int) -> FloatArray:
     """Return everything that the simulator says of the scene after a reset: physics, fixtures and named objects."""
-    physics = bench.env.reset(bench.episode(state), look=False).physics
-    positions = [position for _, position in sorted(bench.env.objects().items())]
-    return np.concatenate([physics, bench.env.scene(), *positions])
+    sim_state = context.env.reset(context.episode(state), render=False).sim_state
+    positions = [position for _, position in sorted(context.env.objects().items())]
+    return np.concatenate([sim_state, context.env.static_state(), *positions])
 
 
-def _play(bench: Bench, policy: PrivilegedPolicy) -> Rollout:
-    episode, conduct = bench.episode(), Conduct(policy.replan_every, cameras=bench.cameras)
-    policy.attach(bench.env)
+def _play(context: GateContext, policy: PrivilegedPolicy) -> Rollout:
+    episode, rollout_config = context.episode(), RolloutConfig(policy.replan_every, cameras=context.cameras)
+    policy.attach(context.env)
     policy.begin(episode)
-    result = rollout(bench.env, bench.suite, episode, lambda seen: policy.act([seen])[0], conduct, lambda phase: None)
+    result = rollout(
+        context.env, context.suite, episode, lambda seen: policy.act([seen])[0], rollout_config, lambda phase: None
+    )
     policy.end(episode)
     return result

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from evals.errors import ContractError
-from evals.gates.finding import Bench, Finding, in_words
+from evals.gates.result import GateContext, GateResult, in_words
 from evals.types import FloatArray, Image, Suite
 
 SIDE = 16
@@ -71,15 +71,15 @@ class Moment:
     objects: Mapping[str, tuple[float, ...]]
 
     @classmethod
-    def of(cls, bench: Bench) -> Moment:
+    def of(cls, context: GateContext) -> Moment:
         """Reset the env and take it down."""
-        seen = bench.reset()
+        seen = context.reset()
         return cls(
             views={name: View.of(image) for name, image in seen.images.items()},
             state=tuple(round(value, 6) for value in seen.state.tolist()),
             objects={
                 name: tuple(round(value, 6) for value in position.tolist())
-                for name, position in bench.env.objects().items()
+                for name, position in context.env.objects().items()
             },
         )
 
@@ -160,18 +160,18 @@ def reference_path(suite: Suite) -> Path | Traversable:
     return Path(spec.origin).parent / suite.reference
 
 
-def frame(bench: Bench) -> Finding:
+def frame(context: GateContext) -> GateResult:
     """Compare the first images with the stored ones (turned or swapped images, another renderer's light)."""
-    commanded, reference = "first images of initial state 0", load(bench.suite, bench.task)
-    views = Moment.of(bench).views
+    commanded, reference = "first images of initial state 0", load(context.suite, context.task)
+    views = Moment.of(context).views
     known = [name for name in views if reference is not None and name in reference.moment.views]
     if reference is None or not known:
-        return Finding(
-            "frame", None, commanded, f"no stored reference for task {bench.task}'s cameras {list(views)}", ""
+        return GateResult(
+            "frame", None, commanded, f"no stored reference for task {context.task}'s cameras {list(views)}", ""
         )
     lines = {name: _unlike(views[name], reference.moment.views[name]) for name in known}
     wrong = [f"{name}: {line}" for name, line in lines.items() if line]
-    return Finding(
+    return GateResult(
         "frame",
         not wrong,
         commanded,
@@ -180,19 +180,19 @@ def frame(bench: Bench) -> Finding:
     )
 
 
-def settle(bench: Bench) -> Finding:
+def settle(context: GateContext) -> GateResult:
     """Compare where objects rest with the stored positions (another physics)."""
-    commanded, reference = f"{bench.suite.protocol.settle_steps} settle steps", load(bench.suite, bench.task)
+    commanded, reference = f"{context.suite.protocol.settle_steps} settle steps", load(context.suite, context.task)
     if reference is None:
-        return Finding("settle", None, commanded, f"no stored reference for task {bench.task}", "")
-    objects = Moment.of(bench).objects
+        return GateResult("settle", None, commanded, f"no stored reference for task {context.task}", "")
+    objects = Moment.of(context).objects
     apart = {
         name: float(np.linalg.norm(np.subtract(objects[name], position))) if name in objects else np.inf
         for name, position in reference.moment.objects.items()
     }
     wrong = [f"{name} rests {metres * 1000:.1f} mm away" for name, metres in apart.items() if metres > SETTLED_METRES]
     largest = max(apart.values(), default=0.0)
-    return Finding(
+    return GateResult(
         "settle",
         not wrong,
         commanded,
@@ -201,20 +201,20 @@ def settle(bench: Bench) -> Finding:
     )
 
 
-def state(bench: Bench) -> Finding:
+def state(context: GateContext) -> GateResult:
     """Compare the first state with the stored one (sign of a quaternion, another source)."""
-    commanded, reference = "state at initial state 0", load(bench.suite, bench.task)
+    commanded, reference = "state at initial state 0", load(context.suite, context.task)
     if reference is None:
-        return Finding("state", None, commanded, f"no stored reference for task {bench.task}", "")
-    got = np.array(Moment.of(bench).state)
+        return GateResult("state", None, commanded, f"no stored reference for task {context.task}", "")
+    got = np.array(Moment.of(context).state)
     wanted = np.array(reference.moment.state)
     same = got.shape == wanted.shape and bool(np.all(np.abs(got - wanted) < STATE))
-    return Finding(
+    return GateResult(
         "state",
         same,
         commanded,
         "as stored" if same else f"{in_words(got, '')}, stored {in_words(wanted, '')}",
-        f"read the state from its declared source ({bench.suite.state_space.source}); {reference}",
+        f"read the state from its declared source ({context.suite.state_space.source}); {reference}",
     )
 
 

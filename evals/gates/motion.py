@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evals.gates.finding import Bench, Finding, in_words
+from evals.gates.result import GateContext, GateResult, in_words
 from evals.gates.rotations import declared_matrix, degrees_between
 from evals.rotations import matrix_to_axis_angle, nearest_rotation
 from evals.spaces import RotationFormat
@@ -54,18 +54,18 @@ class _Reading(NamedTuple):
     matrix: Callable[[FloatArray], FloatArray]
 
 
-def gripper(bench: Bench) -> Finding:
+def gripper(context: GateContext) -> GateResult:
     """Open the gripper, close it, and compare finger widths (polarity)."""
-    space, fingers = bench.suite.action_space, bench.columns("finger", "gripper")
+    space, fingers = context.suite.action_space, context.columns("finger", "gripper")
     commanded = f"{GRIPPER_STEPS} steps of {space.gripper_open:+g} (open), then of {space.gripper_closed:+g} (closed)"
     if not fingers:
-        return Finding("gripper", None, commanded, "the state space names no finger", "")
-    bench.reset()
+        return GateResult("gripper", None, commanded, "the state space names no finger", "")
+    context.reset()
     width_open, width_closed = (
-        float(np.abs(bench.hold(bench.command(6, value), GRIPPER_STEPS).state[fingers]).sum())
+        float(np.abs(context.hold(context.command(6, value), GRIPPER_STEPS).state[fingers]).sum())
         for value in (space.gripper_open, space.gripper_closed)
     )
-    return Finding(
+    return GateResult(
         "gripper",
         width_closed < 0.75 * width_open,
         commanded,
@@ -74,41 +74,41 @@ def gripper(bench: Bench) -> Finding:
     )
 
 
-def translation(bench: Bench) -> Finding:
+def translation(context: GateContext) -> GateResult:
     """Push along each axis and compare where the state's position goes (frame, axes, signs, metres)."""
     commanded = f"{PUSH_STEPS} steps along each axis, {PUSH_METRES} m in all"
-    if len(_places(bench)) < 3 or bench.suite.action_space.translation != "delta":
-        return Finding("translation", None, commanded, "no position in the state, or actions are not changes", "")
-    start, moved = _push_along_axes(bench)
-    R_state_action = _frame(bench, start, moved)
+    if len(_places(context)) < 3 or context.suite.action_space.translation != "delta":
+        return GateResult("translation", None, commanded, "no position in the state, or actions are not changes", "")
+    start, moved = _push_along_axes(context)
+    R_state_action = _frame(context, start, moved)
     follows = [
         _Followed.compare(PUSH_METRES * wanted, got, "m", PUSH_DEGREES)
         for wanted, got in zip(R_state_action.T, moved.T, strict=True)
     ]
-    return Finding(
+    return GateResult(
         "translation",
         all(followed.well for followed in follows),
         commanded,
         _told(follows),
-        f"check ActionSpace.frame ({bench.suite.action_space.frame}), metres_per_unit "
-        f"({bench.suite.action_space.metres_per_unit:g}) and StateSpace.frame ({bench.suite.state_space.frame})",
+        f"check ActionSpace.frame ({context.suite.action_space.frame}), metres_per_unit "
+        f"({context.suite.action_space.metres_per_unit:g}) and StateSpace.frame ({context.suite.state_space.frame})",
     )
 
 
-def rotation(bench: Bench) -> Finding:
+def rotation(context: GateContext) -> GateResult:
     """Turn about each axis and about all at once, and compare the turn of the state (format, order, source)."""
-    action_space, state_space = bench.suite.action_space, bench.suite.state_space
+    action_space, state_space = context.suite.action_space, context.suite.state_space
     commanded = f"{TURN_RADIANS} rad about x, y, z and all three at once"
     if "none" in (action_space.rotation, state_space.rotation) or action_space.translation != "delta":
-        return Finding("rotation", None, commanded, "no change of rotation in the action, or none in the state", "")
-    R_state_action = _frame(bench, *_push_along_axes(bench))
+        return GateResult("rotation", None, commanded, "no change of rotation in the action, or none in the state", "")
+    R_state_action = _frame(context, *_push_along_axes(context))
     follows = []
     for numbers in TURN_RADIANS * np.vstack([np.eye(3), np.full(3, 3**-0.5)]):
-        turned = _turn(bench, numbers)
-        wanted = R_state_action @ _meant(bench, numbers, _readings(action_space.rotation)[0])
+        turned = _turn(context, numbers)
+        wanted = R_state_action @ _meant(context, numbers, _readings(action_space.rotation)[0])
         follows.append(_Followed.compare(wanted, turned, "rad", TURN_DEGREES))
-    misread = _misread(bench, numbers, R_state_action.T @ turned)
-    return Finding(
+    misread = _misread(context, numbers, R_state_action.T @ turned)
+    return GateResult(
         "rotation",
         all(followed.well for followed in follows) and not misread,
         commanded,
@@ -127,31 +127,31 @@ def _told(follows: Sequence[_Followed]) -> str:
     )
 
 
-def _places(bench: Bench) -> list[int]:
-    names = bench.suite.state_space.names
+def _places(context: GateContext) -> list[int]:
+    names = context.suite.state_space.names
     return [names.index(name) for name in ("x", "y", "z") if name in names]
 
 
-def _push_along_axes(bench: Bench) -> tuple[Observation, FloatArray]:
+def _push_along_axes(context: GateContext) -> tuple[Observation, FloatArray]:
     """Return the first observation and, in columns, where pushing +x, +y and +z moved the state's position `[3, 3]`."""
-    space, places = bench.suite.action_space, _places(bench)
+    space, places = context.suite.action_space, _places(context)
     moved = np.empty((3, 3))
     for axis in range(3):
-        start = bench.reset()
-        after = bench.hold(bench.command(axis, PUSH_METRES / PUSH_STEPS / space.metres_per_unit), PUSH_STEPS)
+        start = context.reset()
+        after = context.hold(context.command(axis, PUSH_METRES / PUSH_STEPS / space.metres_per_unit), PUSH_STEPS)
         moved[:, axis] = (after.state - start.state)[places]
     return start, moved
 
 
-def _frame(bench: Bench, start: Observation, moved: FloatArray) -> FloatArray:
+def _frame(context: GateContext, start: Observation, moved: FloatArray) -> FloatArray:
     """Return the rotation `R_state_action` that the declared frames imply, `[3, 3]`.
 
     No space declares how base and world are turned against each other: there the pushes themselves show it, and what is
     left to find wrong are mirrored and oblique axes, and rotations in another frame than translations.
     """
-    action_frame, state_frame = bench.suite.action_space.frame, bench.suite.state_space.frame
+    action_frame, state_frame = context.suite.action_space.frame, context.suite.state_space.frame
     if action_frame == "end_effector":
-        return _orientation(bench, start)
+        return _orientation(context, start)
     return np.eye(3) if action_frame == state_frame else nearest_rotation(moved)
 
 
@@ -164,38 +164,40 @@ def _readings(declared: RotationFormat) -> list[_Reading]:
     return [as_declared] if declared.startswith("quat") else [as_declared, as_axis_angle, fixed, moving]
 
 
-def _meant(bench: Bench, rotation_numbers: FloatArray, reading: _Reading) -> FloatArray:
+def _meant(context: GateContext, rotation_numbers: FloatArray, reading: _Reading) -> FloatArray:
     """Return the rotation that the steps of `_turn` add up to if each is read in a way, as axis-angle `[3]`."""
-    steps = _steps(bench, rotation_numbers)
+    steps = _steps(context, rotation_numbers)
     return matrix_to_axis_angle(np.linalg.matrix_power(reading.matrix(rotation_numbers / steps), steps))
 
 
-def _turn(bench: Bench, rotation_numbers: FloatArray) -> FloatArray:
+def _turn(context: GateContext, rotation_numbers: FloatArray) -> FloatArray:
     """Command a rotation (radians, in the action's format) and return how the state turned, as axis-angle `[3]`."""
-    space = bench.suite.action_space
-    before = bench.reset()
-    steps = _steps(bench, rotation_numbers)
+    space = context.suite.action_space
+    before = context.reset()
+    steps = _steps(context, rotation_numbers)
     action = space.idle()
     action[3:6] = rotation_numbers / space.radians_per_unit / steps
-    bench.hold(action, steps)
-    after = bench.hold(space.idle(), round(SETTLE_SECONDS * space.control_hz))
-    return matrix_to_axis_angle(_orientation(bench, after) @ _orientation(bench, before).T)
+    context.hold(action, steps)
+    after = context.hold(space.idle(), round(SETTLE_SECONDS * space.control_hz))
+    return matrix_to_axis_angle(_orientation(context, after) @ _orientation(context, before).T)
 
 
-def _steps(bench: Bench, rotation_numbers: FloatArray) -> int:
-    space = bench.suite.action_space
+def _steps(context: GateContext, rotation_numbers: FloatArray) -> int:
+    space = context.suite.action_space
     return math.ceil(float(np.abs(rotation_numbers).max()) / (space.radians_per_unit * space.high) - 1e-9)
 
 
-def _orientation(bench: Bench, seen: Observation) -> FloatArray:
-    return declared_matrix(seen.state[bench.columns("axis_angle", "euler", "quat")], bench.suite.state_space.rotation)
+def _orientation(context: GateContext, seen: Observation) -> FloatArray:
+    return declared_matrix(
+        seen.state[context.columns("axis_angle", "euler", "quat")], context.suite.state_space.rotation
+    )
 
 
-def _misread(bench: Bench, rotation_numbers: FloatArray, turned: FloatArray) -> str:
+def _misread(context: GateContext, rotation_numbers: FloatArray, turned: FloatArray) -> str:
     """Return what three rotation numbers were evidently read as, if not as what is declared, or ""."""
     declared, *others = (
-        (degrees_between(turned, _meant(bench, rotation_numbers, reading)), reading.name)
-        for reading in _readings(bench.suite.action_space.rotation)
+        (degrees_between(turned, _meant(context, rotation_numbers, reading)), reading.name)
+        for reading in _readings(context.suite.action_space.rotation)
     )
     off, name = min(others, default=declared)
     if off > TURN_DEGREES or off + READING_DEGREES > declared[0]:

@@ -23,29 +23,29 @@ PUSH_METRES = 0.02  # a step, at most, along each axis
 
 
 @dataclass(frozen=True)
-class Widening:
+class Perturbation:
     """How far demonstrations stray from the expert's one way.
 
     Attributes:
         noise: standard deviation in metres of the noise on its path.
         slowest: smallest factor on its speed; an episode's factor is uniform.
         fastest: largest factor on its speed.
-        pushed: expected part of the steps in which it is pushed.
-        steady: whether it takes the same of several sound grasps in nearly all scenes of a task.
+        push_fraction: expected part of the steps in which it is pushed.
+        consistent_grasp: whether it takes the same of several sound grasps in nearly all scenes of a task.
     """
 
     noise: float
     slowest: float
     fastest: float
-    pushed: float
-    steady: bool
+    push_fraction: float
+    consistent_grasp: bool
 
     def __post_init__(self) -> None:
         """Reject what no demonstration can have."""
         if not 0 < self.slowest <= self.fastest:
             raise UsageError(f"Speeds from {self.slowest} to {self.fastest}: 0 < slowest <= fastest is expected.")
-        if not 0 <= self.pushed < 1:
-            raise UsageError(f"The pushed part is {self.pushed}; at least 0 and less than 1 is expected.")
+        if not 0 <= self.push_fraction < 1:
+            raise UsageError(f"The pushed part is {self.push_fraction}; at least 0 and less than 1 is expected.")
 
 
 class Demonstrator:
@@ -56,10 +56,10 @@ class Demonstrator:
     cameras: tuple[str, ...] = ()
     replan_every = 1
 
-    def __init__(self, suite: Suite, widening: Widening) -> None:
+    def __init__(self, suite: Suite, perturbation: Perturbation) -> None:
         self.action_space = suite.action_space
         self._suite = suite
-        self._widening = widening
+        self._widening = perturbation
 
     def attach(self, env: Env) -> None:
         """Keep the env for the expert of the next episode."""
@@ -70,7 +70,7 @@ class Demonstrator:
         wide = self._widening
         self._rng = episode.rng("demonstrator")
         speed = round(float(self._rng.uniform(wide.slowest, wide.fastest)), 3)
-        built = expert(self._suite, noise=wide.noise, speed=speed, steady=wide.steady)
+        built = expert(self._suite, noise=wide.noise, speed=speed, consistent_grasp=wide.consistent_grasp)
         assert isinstance(built, PrivilegedPolicy)
         self._expert = built
         self._expert.attach(self._env)
@@ -91,7 +91,7 @@ class Demonstrator:
             raise UsageError(
                 f"The expert of {self._suite.name} says no intent; demonstrations need ActionChunk.motion."
             )
-        if not self._pushed_steps and self._rng.random() < self._widening.pushed / np.mean(PUSH_STEPS):
+        if not self._pushed_steps and self._rng.random() < self._widening.push_fraction / np.mean(PUSH_STEPS):
             self._pushed_steps = int(self._rng.integers(*PUSH_STEPS, endpoint=True))
             self._push = self._rng.uniform(-PUSH_METRES, PUSH_METRES, 3) / self.action_space.metres_per_unit
         if not self._pushed_steps:
@@ -108,8 +108,8 @@ def demonstrator(
     noise: float = 0.0,
     slowest: float = 1.0,
     fastest: float = 1.0,
-    pushed: float = 0.0,
-    steady: bool = False,
+    push_fraction: float = 0.0,
+    consistent_grasp: bool = False,
 ) -> Demonstrator:
-    """Build a suite's expert for demonstrations; the options are those of `Widening`."""
-    return Demonstrator(suite, Widening(noise, slowest, fastest, pushed, steady))
+    """Build a suite's expert for demonstrations; the options are those of `Perturbation`."""
+    return Demonstrator(suite, Perturbation(noise, slowest, fastest, push_fraction, consistent_grasp))

@@ -269,10 +269,10 @@ def save_trace(path: Path, trace: Trace) -> None:
     np.savez_compressed(
         partial,
         actions=np.asarray(trace.actions),
-        said=np.asarray(trace.said),
-        asked=np.asarray(trace.asked),
+        motion=np.asarray(trace.motion),
+        query_step=np.asarray(trace.query_step),
         states=np.asarray(trace.states),
         success=np.asarray(trace.success),
-        physics=np.asarray(trace.physics),
+        sim_state=np.asarray(trace.sim_state),
     )
     partial.replace(path)

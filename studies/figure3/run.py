@@ -26,7 +26,7 @@ from vla.data.mixture import Mixture, MixtureConfig
 from vla.data.read import ReadOptions
 from vla.errors import ModelError, TrainingError
 from vla.model.presets import preset
-from vla.model.prompt import Prompter
+from vla.model.prompt import PromptBuilder
 from vla.model.tokenizer import make_tokenizer
 from vla.motion.labellers import AdaptiveLabeller
 from vla.train.collate import Target
@@ -161,14 +161,14 @@ def mean_lengths(config: Figure3Config, data: Path) -> dict[Target, float]:
     leg = Leg("", "finetune", "adaptive", config.steps, pretrained=False)
     sources = with_cameras(read_sources(train_config(config, leg, data)), 0, ())
     model = configure(ModelOptions(preset=config.preset), motion=True)
-    prompter = Prompter(make_tokenizer(model.language.tokenizer, instructions_of(sources)), model)
+    prompts = PromptBuilder(make_tokenizer(model.language.tokenizer, instructions_of(sources)), model)
     mixture = Mixture(sources, AdaptiveLabeller(), MixtureConfig(seed=config.seed))
     samples = [mixture[position] for position in range(min(_MEASURED_SAMPLES, len(mixture)))]
-    action = [prompter.actions.first_token_id] * prompter.action_tokens
+    action = [prompts.actions.first_token_id] * prompts.action_tokens
 
     def mean(motion: bool, acts: bool) -> float:
         sequences = (
-            prompter.sequence(sample.instruction, sample.motion if motion else None, action if acts else None)
+            prompts.sequence(sample.instruction, sample.motion if motion else None, action if acts else None)
             for sample in samples
         )
         return float(np.mean([len(sequence.token_ids) for sequence in sequences]))
@@ -196,7 +196,7 @@ def plan(config: Figure3Config, lengths: dict[Target, float]) -> list[Leg]:
 
 def train_config(config: Figure3Config, leg: Leg, data: Path) -> TrainConfig:
     """Return what `vla-train train` is told for one leg."""
-    frozen = all(tower.frozen for tower in preset(config.preset).towers)
+    frozen = all(encoder.frozen for encoder in preset(config.preset).vision_encoders)
     return TrainConfig(
         data=(data,),
         loop=LoopConfig(

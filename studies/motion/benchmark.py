@@ -60,10 +60,14 @@ def contestants(tuning: Sequence[Corpus], settings: dict[str, Any]) -> list[Cont
     return rows
 
 
+_FORMER = {"word_cost": "switch_cost", "pace_noise": "local_speed_noise", "pace_span": "local_speed_span"}
+"""Names that fields had when the settings were searched."""
+
+
 def labeller_from_setting(name: str, setting: dict[str, Any]) -> Labeller:
     """Build the labeller of one entry of the settings file."""
     if name == "hmm":
-        return HmmLabeller(**setting)
+        return HmmLabeller(**{_FORMER.get(field, field): value for field, value in setting.items()})
     return AdaptiveLabeller(**{**setting, "detectors": tuple(setting["detectors"])})
 
 

@@ -111,11 +111,12 @@ def pack(tuning: Iterable[Path], test: Iterable[Path], path: Path = EXPERTS) -> 
 def read_trace(file: Path, suite: str) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Read one trace: actions `[T, 7]` with the gripper as a level (1 = open), and `[T]` motion numbers."""
     with np.load(file) as trace:
-        missing = {"actions", "said"} - set(trace.files)
+        said = "motion" if "motion" in trace.files else "said"  # as older traces call it
+        missing = {"actions", said} - set(trace.files)
         if missing:
             raise TraceError(f"{file} lacks {' and '.join(sorted(missing))}; it holds {', '.join(trace.files)}.")
         actions = np.array(trace["actions"], dtype=np.float64)
-        intents: Sequence[str] = [str(text) for text in trace["said"]]
+        intents: Sequence[str] = [str(text) for text in trace[said]]
     if actions.ndim != 2 or actions.shape[1] != 7 or len(actions) != len(intents):
         raise TraceError(f"{file}: actions {actions.shape} and {len(intents)} intents; [T, 7] and T are expected.")
     sign = -convention_of(suite).close

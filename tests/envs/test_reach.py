@@ -23,10 +23,10 @@ def make(task, cameras=()):
 def run_expert(task, initial_state):
     env, expert = make(task), ReachExpert(SUITE)
     expert.attach(env)
-    step = env.reset(episode(task, initial_state), look=True)
+    step = env.reset(episode(task, initial_state), render=True)
     for _ in range(0, SUITE.tasks[task].max_steps, expert.replan_every):
         for action in expert.act([step.observation])[0].actions:
-            step = env.step(action, look=True)
+            step = env.step(action, render=True)
             if step.success:
                 return True
     return False
@@ -40,16 +40,16 @@ def test_the_expert_solves_every_official_scene(task):
 def test_doing_nothing_never_succeeds():
     for task in SUITE.tasks:
         env = make(task.id)
-        assert not env.reset(episode(task.id, 0), look=False).success
-        assert not any(env.step(SUITE.action_space.idle(), look=False).success for _ in range(task.max_steps))
+        assert not env.reset(episode(task.id, 0), render=False).success
+        assert not any(env.step(SUITE.action_space.idle(), render=False).success for _ in range(task.max_steps))
 
 
 def test_the_table_differs_by_seed_and_by_nothing_else():
     env = make(0)
 
     def scene(*key):
-        env.reset(episode(*key), look=False)
-        return env.scene()[0]
+        env.reset(episode(*key), render=False)
+        return env.static_state()[0]
 
     assert scene(0, 0, 1) != scene(0, 0, 2)
     assert scene(0, 0, 1) == scene(0, 0, 1)
@@ -57,26 +57,26 @@ def test_the_table_differs_by_seed_and_by_nothing_else():
 
 def test_a_full_turn_in_small_steps_comes_back():
     env = make(0)
-    before = env.reset(episode(0, 0), look=True).observation.state
+    before = env.reset(episode(0, 0), render=True).observation.state
     turn = np.array([0, 0, 0, 0, 0, 2 * np.pi / 100 / SUITE.action_space.radians_per_unit, -1.0])
     for _ in range(100):
-        step = env.step(turn, look=True)
+        step = env.step(turn, render=True)
     np.testing.assert_allclose(step.observation.state[3:6], before[3:6], atol=1e-9)
 
 
 def test_the_ball_has_landed_when_the_episode_begins():
     env = make(0)
-    env.reset(episode(0, 0), look=False)
+    env.reset(episode(0, 0), render=False)
     before = env.objects()["ball"]
-    env.step(SUITE.action_space.idle(), look=False)
+    env.step(SUITE.action_space.idle(), render=False)
     np.testing.assert_array_equal(env.objects()["ball"], before)
 
 
 def test_an_action_of_the_wrong_shape_is_refused():
     env = make(0)
-    env.reset(episode(0, 0), look=False)
+    env.reset(episode(0, 0), render=False)
     with pytest.raises(ContractError, match=r"shape \(6,\)"):
-        env.step(np.zeros(6), look=False)
+        env.step(np.zeros(6), render=False)
 
 
 def test_an_episode_takes_milliseconds():

@@ -42,7 +42,7 @@ def test_the_example_plugin_keeps_the_contract(plugins):
     ("name", "complaint"),
     [
         ("example_wrong_image", r"image 'top' is uint8 \(4, 32, 3\), expected uint8 \(8, 32, 3\)"),
-        ("example_forgetful", "the physics after reset differs in the same episode, with another in between"),
+        ("example_forgetful", "the sim_state after reset differs in the same episode, with another in between"),
     ],
 )
 def test_a_broken_example_suite_is_named_for_what_it_breaks(plugins, name, complaint):
@@ -65,61 +65,61 @@ def test_a_broken_example_policy_is_named_for_what_it_breaks(plugins, name, comp
 
 
 class LooksChangeIt(ReachEnv):
-    def step(self, action, look):
-        return super().step(action * (1.0 if look else 0.9), look)
+    def step(self, action, render):
+        return super().step(action * (1.0 if render else 0.9), render)
 
 
 class ReturnsItsOwnArray(ReachEnv):
-    def _result(self, look):
-        step = super()._result(look)
-        self.physics = getattr(self, "physics", step.physics)
-        self.physics[:] = step.physics
-        return replace(step, physics=self.physics)
+    def _result(self, render):
+        step = super()._result(render)
+        self.sim_state = getattr(self, "sim_state", step.sim_state)
+        self.sim_state[:] = step.sim_state
+        return replace(step, sim_state=self.sim_state)
 
 
 class SaysNumpyBool(ReachEnv):
-    def _result(self, look):
-        return replace(super()._result(look), success=np.bool_(False))
+    def _result(self, render):
+        return replace(super()._result(render), success=np.bool_(False))
 
 
 class AlwaysLooks(ReachEnv):
-    def _result(self, look):
+    def _result(self, render):
         return super()._result(True)
 
 
 class NeverLooks(ReachEnv):
-    def _result(self, look):
+    def _result(self, render):
         return super()._result(False)
 
 
 class SinglePrecision(ReachEnv):
-    def _result(self, look):
-        step = super()._result(look)
-        return replace(step, physics=step.physics.astype(np.float32))
+    def _result(self, render):
+        step = super()._result(render)
+        return replace(step, sim_state=step.sim_state.astype(np.float32))
 
 
 class IgnoresTheInitialState(ReachEnv):
-    def reset(self, episode, look):
-        step = super().reset(replace(episode, initial_state=0), look)
+    def reset(self, episode, render):
+        step = super().reset(replace(episode, initial_state=0), render)
         self._episode = episode
-        return self._result(look) if step else step
+        return self._result(render) if step else step
 
 
 class ForgetsToCount(ReachEnv):
-    def step(self, action, look):
+    def step(self, action, render):
         self._steps = -1
-        return super().step(action, look)
+        return super().step(action, render)
 
 
 @pytest.mark.parametrize(
     ("env", "complaint"),
     [
-        (LooksChangeIt, "without looking"),
+        (LooksChangeIt, "without rendering"),
         (ReturnsItsOwnArray, "return copies"),
         (SaysNumpyBool, "expected bool"),
-        (AlwaysLooks, "returned an observation although look was False"),
-        (NeverLooks, "returned no observation although look was True"),
-        (SinglePrecision, "physics is float32"),
+        (AlwaysLooks, "returned an observation although render was False"),
+        (NeverLooks, "returned no observation although render was True"),
+        (SinglePrecision, "sim_state is float32"),
         (IgnoresTheInitialState, "initial states 0 and 1 of 10 are the same scene"),
         (ForgetsToCount, "Observation.step is 0 after 1"),
     ],
@@ -187,8 +187,8 @@ def test_a_policy_that_answers_too_few_is_found():
 
 def test_what_is_not_a_step_is_found():
     class ReturnsATuple(ReachEnv):
-        def reset(self, episode, look):
-            step: Step = super().reset(episode, look)
+        def reset(self, episode, render):
+            step: Step = super().reset(episode, render)
             return step.observation, {}
 
     with pytest.raises(EnvOutputError, match="returned tuple"):

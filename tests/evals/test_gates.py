@@ -24,11 +24,11 @@ class Faulty(ReachEnv):
         super().__init__(suite, task, cameras)
         self.on_action, self.on_step = on_action, on_step
 
-    def step(self, action, look):
-        return super().step(self.on_action(action), look)
+    def step(self, action, render):
+        return super().step(self.on_action(action), render)
 
-    def _result(self, look):
-        return self.on_step(super()._result(look))
+    def _result(self, render):
+        return self.on_step(super()._result(render))
 
 
 def failed(gate, on_action=lambda action: action, on_step=lambda step: step, suite=SUITE):
@@ -108,7 +108,7 @@ def test_a_fault_is_found_by_its_gate(fault):
 
 def test_a_turned_image_is_named_as_such():
     (finding,) = failed("frame", on_step=images(lambda image: image[::-1, ::-1]))
-    assert "turned by 180 degrees" in finding.happened
+    assert "turned by 180 degrees" in finding.observed
 
 
 def test_rotations_in_the_wrong_frame_are_found():
@@ -136,22 +136,22 @@ def test_euler_angles_read_as_axis_angle_are_named_where_one_step_turns_far():
     far = replace(SUITE, action_space=replace(SUITE.action_space, radians_per_unit=0.1, high=10.0))
 
     class Unclipped(ReachEnv):
-        def step(self, action, look):
+        def step(self, action, render):
             tenth = action * [1, 1, 1, 0.1, 0.1, 0.1, 1]
             for _ in range(9):
-                super().step(tenth * [0, 0, 0, 1, 1, 1, 1], look=False)
-            return super().step(tenth, look)
+                super().step(tenth * [0, 0, 0, 1, 1, 1, 1], render=False)
+            return super().step(tenth, render)
 
     class Euler(Unclipped):
-        def step(self, action, look):
+        def step(self, action, render):
             per_radian = far.action_space.radians_per_unit
             meant = matrix_to_axis_angle(declared_matrix(action[3:6] * per_radian, "euler_xyz")) / per_radian
-            return super().step(np.concatenate([action[:3], meant, action[6:]]), look)
+            return super().step(np.concatenate([action[:3], meant, action[6:]]), render)
 
     assert check(far, make_env=Unclipped, probes=["rotation"])[0].passed
     (finding,) = check(far, make_env=Euler, probes=["rotation"])
     assert finding.passed is False
-    assert "reads axis_angle as Euler angles about fixed axes" in finding.happened
+    assert "reads axis_angle as Euler angles about fixed axes" in finding.observed
 
 
 def test_spaces_that_disagree_are_listed_one_by_one():
@@ -160,7 +160,7 @@ def test_spaces_that_disagree_are_listed_one_by_one():
     policy.cameras = ("wrist",)
     (finding,) = check(SUITE, policy, probes=[])
     assert finding.passed is False
-    assert [word in finding.happened for word in ("gripper_open", "frame", "'wrist'")] == [True] * 3
+    assert [word in finding.observed for word in ("gripper_open", "frame", "'wrist'")] == [True] * 3
 
 
 def test_what_cannot_be_probed_is_neither_passed_nor_failed():
@@ -192,10 +192,10 @@ def placed(state_of):
     """Reach that takes another initial state than it is asked for."""
 
     class Env(ReachEnv):
-        def reset(self, episode, look):
-            super().reset(replace(episode, initial_state=state_of(episode.initial_state)), look)
+        def reset(self, episode, render):
+            super().reset(replace(episode, initial_state=state_of(episode.initial_state)), render)
             self._episode = episode
-            return self._result(look)
+            return self._result(render)
 
     return Env
 
@@ -204,7 +204,7 @@ def placed(state_of):
 def test_a_suite_that_has_fewer_scenes_than_initial_states_is_found(state_of):
     [finding] = check(SUITE, make_env=placed(state_of), probes=["initial_states"])
     assert finding.passed is False
-    assert "the same scene" in finding.happened
+    assert "the same scene" in finding.observed
 
 
 def test_different_initial_states_pass_and_a_single_one_cannot_be_compared():

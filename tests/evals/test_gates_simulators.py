@@ -36,8 +36,8 @@ class Preceded:
     def __init__(self, env, on_action):
         self._env, self._on_action = env, on_action
 
-    def step(self, action, look):
-        return self._env.step(self._on_action(action), look)
+    def step(self, action, render):
+        return self._env.step(self._on_action(action), render)
 
     def __getattr__(self, name):
         return getattr(self._env, name)

@@ -7,7 +7,7 @@ import pytest
 
 from envs.reach import ReachEnv, suite
 from evals.errors import PolicyOutputError
-from evals.rollout import Conduct, rollout
+from evals.rollout import RolloutConfig, rollout
 from evals.types import ActionChunk, Episode, Protocol
 
 REACH = suite()
@@ -34,9 +34,9 @@ def idle(observation):
     return ActionChunk(np.tile(REACH.action_space.idle(), (8, 1)))
 
 
-def play(ask=idle, suite=REACH, **conduct):
+def play(ask=idle, suite=REACH, **rollout_config):
     env = CountingEnv(suite, suite.tasks[1], ("agentview",))
-    return env, rollout(env, suite, EPISODE, ask, Conduct(**conduct), beat=lambda phase: None)
+    return env, rollout(env, suite, EPISODE, ask, RolloutConfig(**rollout_config), beat=lambda phase: None)
 
 
 def with_rule(rule):
@@ -51,7 +51,7 @@ def test_an_open_loop_chunk_costs_one_look():
 
 
 def test_filming_looks_at_every_step_and_changes_nothing():
-    filmed, with_film = play(replan_every=8, film="agentview")
+    filmed, with_film = play(replan_every=8, video_camera="agentview")
     _, without = play(replan_every=8)
     assert filmed.looks == 41 == len(with_film.trace.frames)
     assert with_film.trajectory_hash == without.trajectory_hash
@@ -61,7 +61,7 @@ def test_filming_looks_at_every_step_and_changes_nothing():
 def test_an_episode_ends_at_success_only_where_the_protocol_says_so(rule, steps_run):
     chosen = with_rule(rule)
     env = ReachEnv(chosen, chosen.tasks[1], ())
-    done = rollout(env, chosen, EPISODE, straight_to_the_ball(env, 1), Conduct(), beat=lambda phase: None)
+    done = rollout(env, chosen, EPISODE, straight_to_the_ball(env, 1), RolloutConfig(), beat=lambda phase: None)
     assert done.success_ever
     assert done.success_first is not None
     assert done.steps == (done.success_first if steps_run == "until success" else 40)
@@ -69,9 +69,9 @@ def test_an_episode_ends_at_success_only_where_the_protocol_says_so(rule, steps_
 
 def test_what_was_said_is_kept_for_every_step():
     env = ReachEnv(REACH, REACH.tasks[1], ())
-    done = rollout(env, REACH, EPISODE, straight_to_the_ball(env, 4), Conduct(4), beat=lambda phase: None)
-    assert done.trace.said == ["move right"] * done.steps
-    assert len(done.trace.physics) == done.steps + 1
+    done = rollout(env, REACH, EPISODE, straight_to_the_ball(env, 4), RolloutConfig(4), beat=lambda phase: None)
+    assert done.trace.motion == ["move right"] * done.steps
+    assert len(done.trace.sim_state) == done.steps + 1
 
 
 def test_the_trajectory_hash_tells_actions_apart():
@@ -112,16 +112,16 @@ class StageEnv(ReachEnv):
 
     moved = False
 
-    def step(self, action, look):
+    def step(self, action, render):
         self.moved = self.moved or bool(np.any(action[:3]))
-        return replace(super().step(action, look), partial={"moved": np.bool_(self.moved), "grasped": False})
+        return replace(super().step(action, render), partial={"moved": np.bool_(self.moved), "grasped": False})
 
 
 def test_partial_outcomes_are_those_of_the_last_step_and_change_nothing_else():
     env = StageEnv(REACH, REACH.tasks[1], ())
-    done = rollout(env, REACH, EPISODE, straight_to_the_ball(env, 1), Conduct(), beat=lambda phase: None)
+    done = rollout(env, REACH, EPISODE, straight_to_the_ball(env, 1), RolloutConfig(), beat=lambda phase: None)
     plain = ReachEnv(REACH, REACH.tasks[1], ())
-    without = rollout(plain, REACH, EPISODE, straight_to_the_ball(plain, 1), Conduct(), beat=lambda phase: None)
+    without = rollout(plain, REACH, EPISODE, straight_to_the_ball(plain, 1), RolloutConfig(), beat=lambda phase: None)
     assert done.partial == {"moved": True, "grasped": False}
     assert done.partial["moved"] is True
     assert without.partial == {}

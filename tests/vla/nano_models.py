@@ -8,7 +8,7 @@ from vla.decode.decoder import Decoder
 from vla.decode.grammar import grammar
 from vla.model.network import MotionVLA
 from vla.model.presets import preset
-from vla.model.prompt import Prompter
+from vla.model.prompt import PromptBuilder
 from vla.model.tokenizer import make_tokenizer
 
 INSTRUCTIONS = ("Pick up the black bowl.", "open the top drawer of the cabinet", "push", "Put the plate on the stove")
@@ -24,12 +24,12 @@ def nano(seed=0, sharpness=1.0, **changes):
         for parameter in model.language.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(sharpness)
-    return model, Prompter(tokenizer, config)
+    return model, PromptBuilder(tokenizer, config)
 
 
-def nano_decoder(model, prompter, **options):
+def nano_decoder(model, prompts, **options):
     """Return a decoder of motion (if the model says it) and actions."""
-    return Decoder(model, prompter, grammar(prompter, prompter.config.motion, action=True), **options)
+    return Decoder(model, prompts, grammar(prompts, prompts.config.motion, action=True), **options)
 
 
 def random_images(model, rows, seed=0):

@@ -28,11 +28,11 @@ def statistics(key, largest):
 
 def trained(folder, key, largest, convention=None, cameras=("image",), **changes):
     """A checkpoint trained on one data set; without a convention, as older versions saved it."""
-    model, prompter = nano(sharpness=8.0, **changes)
+    model, prompts = nano(sharpness=8.0, **changes)
     told = {"sources": {key: list(cameras)}}
     if convention is not None:
         told["conventions"] = {key: Convention(**{**vars(convention), "cameras": cameras}).to_json()}
-    save_checkpoint(folder, Checkpoint(model, prompter, {key: statistics(key, largest)}, "finetune", told))
+    save_checkpoint(folder, Checkpoint(model, prompts, {key: statistics(key, largest)}, "finetune", told))
     return folder
 
 
@@ -96,8 +96,8 @@ def test_euler_angles_of_training_are_turned_without_being_asked(tmp_path):
     [(RELEASED_FOR, RELEASED_FOR, None), ("bridge_orig", "", 1.0), ("drawers", "drawers", None)],
 )
 def test_an_older_checkpoint_is_known_by_its_key(key, suite, metres):
-    model, prompter = nano()
-    said = convention_of(Checkpoint(model, prompter, {}, "finetune", {"sources": {key: ["agentview"]}}), key)
+    model, prompts = nano()
+    said = convention_of(Checkpoint(model, prompts, {}, "finetune", {"sources": {key: ["agentview"]}}), key)
     assert (said.suite, said.metres_per_unit, said.cameras) == (suite, metres, ("agentview",))
 
 

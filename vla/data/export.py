@@ -37,7 +37,7 @@ def export(demonstrations: Path, target: Path) -> None:
         for episode in read_demos(demonstrations, views[0] if views else None):
             entry = entries[str(episode.where.file.relative_to(demonstrations))]
             numbers = {name: np.full(len(episode), entry[name]) for name in ("initial_state", "seed")}
-            imitate = np.asarray(episode.imitated, np.int64)
+            imitate = np.asarray(episode.is_expert, np.int64)
             cameras = episode.cameras if views else {}
             writer.add(replace(episode, cameras=cameras), {**numbers, "imitate": imitate})
             written += 1
@@ -49,7 +49,9 @@ def export(demonstrations: Path, target: Path) -> None:
 
 def card(manifest: Mapping[str, Any]) -> str:
     """Write the dataset card of a demonstration folder's manifest: where its scenes come from, and how it was made."""
-    widening = manifest["widening"]
+    perturbation = manifest.get("perturbation") or manifest["widening"]  # as older manifests call it
+    pushed = perturbation.get("push_fraction", perturbation.get("pushed", 0.0))
+    alike = perturbation.get("consistent_grasp", perturbation.get("steady", False))
     tasks = {entry["instruction"] for entry in manifest["episodes"]}
     return f"""---
 task_categories: [robotics]
@@ -67,10 +69,10 @@ configs:
 - **Scenes**: {manifest["placements"]}.
   They are drawn by the tasks' own samplers, seeded by suite, task, seed and the number of the initial state
   (columns `seed` and `initial_state`).
-- **Widening**: speed times {widening["slowest"]:g} to {widening["fastest"]:g}, one factor an episode;
-  {widening["noise"]:g} m of noise on the path; the arm is pushed off its path in {widening["pushed"]:.0%} of the steps.
+- **Perturbation**: speed times {perturbation["slowest"]:g} to {perturbation["fastest"]:g}, one factor an episode;
+  {perturbation["noise"]:g} m of noise on the path; the arm is pushed off its path in {pushed:.0%} of the steps.
   Pushed steps have `imitate` 0: what follows them is to be learnt, they are not.
-- **Grasps**: {"the same one" if widening.get("steady") else "the roomiest one"} of several sound ones.
+- **Grasps**: {"the same one" if alike else "the one with most clearance"} of several sound ones.
 - **State**: {", ".join(manifest["state_names"])}:
   {manifest["robot"]}.
 - **Action**: seven numbers a control step as the suite's controller takes them, but for the gripper, which is a level:

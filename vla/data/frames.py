@@ -126,7 +126,7 @@ class VideoFrames:
                     break
         raise DataError(self.where, f"the video has no frame at {target:.3f} s (step {step}); is it cut short?")
 
-    def look(self) -> None:
+    def render(self) -> None:
         """Decode the video once and see that every step has one frame.
 
         Raises:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vla.data.columns import column_names, numbers, read_table, scalars, texts
-from vla.data.episode import Episode, checked
+from vla.data.demonstration import Demonstration, checked
 from vla.data.errors import DataError, OnBad, Where, attempt, fail, reader
 from vla.data.frames import Frames, ParquetFrames, VideoFrames, presentation_times
 from vla.data.layout import Layout, check_names
@@ -45,7 +45,7 @@ class _Dataset:
 
 
 @reader
-def read_lerobot(directory: Path, layout: Layout | None = None, on_bad: OnBad = fail) -> Iterator[Episode]:
+def read_lerobot(directory: Path, layout: Layout | None = None, on_bad: OnBad = fail) -> Iterator[Demonstration]:
     """Yield the episodes in the order of their index within each data file.
 
     Args:
@@ -114,7 +114,7 @@ def _table(path: Path, dataset: _Dataset) -> pa.Table:
     return read_table(path, [*wanted, *(name for name in _COUNTERS if name in names)])
 
 
-def _episode(dataset: _Dataset, entry: Entry, table: pa.Table, rows: NDArray[np.int64]) -> Episode:
+def _episode(dataset: _Dataset, entry: Entry, table: pa.Table, rows: NDArray[np.int64]) -> Demonstration:
     layout, name = dataset.layout, str(entry.index)
     where = Where(entry.data, name)
     steps = len(rows)
@@ -132,7 +132,7 @@ def _episode(dataset: _Dataset, entry: Entry, table: pa.Table, rows: NDArray[np.
     ]
     task = scalars(table, "task_index", where)[0]
     return checked(
-        Episode(
+        Demonstration(
             dataset=dataset.info.root.name,
             where=where,
             instruction=dataset.tasks.get(int(task)) or next(iter(entry.tasks), ""),

@@ -19,7 +19,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from vla.data.episode import Episode, checked
+from vla.data.demonstration import Demonstration, checked
 from vla.data.errors import DataError, Where
 from vla.data.frames import Image
 from vla.data.lerobot import ACTION_NAMES, INTENT
@@ -88,7 +88,7 @@ class LeRobotWriter:
         elif self._writer:
             self._writer.close()
 
-    def add(self, episode: Episode, columns: Mapping[str, NDArray[Any]] | None = None) -> None:
+    def add(self, episode: Demonstration, columns: Mapping[str, NDArray[Any]] | None = None) -> None:
         """Write one episode.
 
         Args:
@@ -142,7 +142,7 @@ class LeRobotWriter:
         for name, content in (("stats", statistics), ("info", info)):
             (self._root / f"meta/{name}.json").write_text(json.dumps(content, indent=4) + "\n")
 
-    def _arrays(self, episode: Episode, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def _arrays(self, episode: Demonstration, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Every column that is not an image."""
         steps, number = np.arange(len(episode)), len(self._episodes)
         task = self._tasks.get(episode.instruction, len(self._tasks))
@@ -162,7 +162,7 @@ class LeRobotWriter:
             arrays[name] = values.astype(dtype)
         return arrays
 
-    def _write(self, arrays: dict[str, NDArray[Any]], images: dict[str, list[Image]], episode: Episode) -> None:
+    def _write(self, arrays: dict[str, NDArray[Any]], images: dict[str, list[Image]], episode: Demonstration) -> None:
         table = pa.table(
             {name: _column(array) for name, array in arrays.items()}
             | {name: self._encoded(pixels) for name, pixels in images.items()}
@@ -203,7 +203,7 @@ class LeRobotWriter:
 
 
 def _features(
-    arrays: Mapping[str, NDArray[Any]], images: Mapping[str, list[Image]], episode: Episode
+    arrays: Mapping[str, NDArray[Any]], images: Mapping[str, list[Image]], episode: Demonstration
 ) -> dict[str, dict[str, Any]]:
     """Return the entries of `info.json` that say what each column is."""
     features: dict[str, dict[str, Any]] = {

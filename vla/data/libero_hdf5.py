@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.episode import Episode, checked
+from vla.data.demonstration import Demonstration, checked
 from vla.data.errors import DataError, NothingToLearnError, OnBad, Where, attempt, fail, reader, reading
 from vla.data.frames import Hdf5Frames
 from vla.data.oxe import closing_last, layout_named
@@ -34,7 +34,7 @@ _SCENE = re.compile(r"^[A-Z_]+_SCENE\d+_")
 
 
 @reader
-def read_libero_hdf5(directory: Path, keep_noops: bool = False, on_bad: OnBad = fail) -> Iterator[Episode]:
+def read_libero_hdf5(directory: Path, keep_noops: bool = False, on_bad: OnBad = fail) -> Iterator[Demonstration]:
     """Yield the demonstrations of every `*.hdf5` file, in the order of file names and demo numbers.
 
     Args:
@@ -93,7 +93,7 @@ def _opened(path: Path) -> tuple[h5py.File, list[str], str]:
         return file, names, _instruction(data.attrs, path)
 
 
-def _episode(data: h5py.Group, where: Where, instruction: str, keep_noops: bool) -> Episode:
+def _episode(data: h5py.Group, where: Where, instruction: str, keep_noops: bool) -> Demonstration:
     path, name = where.file, where.episode
     demo = _group(data, name, where)
     stored = _array(demo, "actions", where)
@@ -113,7 +113,7 @@ def _episode(data: h5py.Group, where: Where, instruction: str, keep_noops: bool)
         raise NothingToLearnError(where, "every action is a no-op; --keep-noops keeps such steps.")
     state = [np.asarray(_array(observations, key, where), np.float32)[rows].reshape(len(rows), -1) for key in STATE]
     return checked(
-        Episode(
+        Demonstration(
             dataset=path.parent.name,
             where=where,
             instruction=instruction,

@@ -12,8 +12,8 @@ import numpy as np
 
 from vla.data.errors import DataError, NothingToLearnError, Where, printable, reading
 from vla.data.frames import FileFrames
+from vla.data.inspection import INDEX, look_at
 from vla.data.json_files import member
-from vla.data.look import INDEX, look_at
 from vla.data.whole import LeftOut
 
 _IMAGE = "<image>"
@@ -35,7 +35,7 @@ class Conversation:
     turns: tuple[tuple[str, str], ...]
 
 
-def read_conversations(path: Path, images: Path, left: LeftOut, look: bool) -> list[Conversation]:
+def read_conversations(path: Path, images: Path, left: LeftOut, render: bool) -> list[Conversation]:
     """Read a file in LLaVA's format.
 
     As LLaVA does, an answer before the first question and a question after the last answer are passed over.
@@ -44,7 +44,7 @@ def read_conversations(path: Path, images: Path, left: LeftOut, look: bool) -> l
         path: the file.
         images: folder that the images' paths begin in.
         left: notes the entries that are left out: of another layout, or whose image is missing or cannot be decoded.
-        look: whether to decode every image that was not looked at before; they must all be there in any case.
+        render: whether to decode every image that was not looked at before; they must all be there in any case.
 
     Raises:
         DataError: the file cannot be read, nothing in it can be used, or an entry is left out that must not be.
@@ -56,7 +56,7 @@ def read_conversations(path: Path, images: Path, left: LeftOut, look: bool) -> l
                 found.append((where, _conversation(entry, where, images)))
         except DataError as error:
             left.note(error)
-    problems = _problems(path, {one.image for _, one in found if one.image is not None}, look)
+    problems = _problems(path, {one.image for _, one in found if one.image is not None}, render)
     kept = []
     for where, one in found:
         if one.image in problems:
@@ -118,7 +118,7 @@ def _conversation(entry: Any, where: Where, images: Path) -> Conversation:  # no
     return Conversation(name, images / named[0] if named else None, tuple(zip(said[::2], said[1::2], strict=True)))
 
 
-def _problems(path: Path, images: set[Path], look: bool) -> dict[Path | None, str]:
+def _problems(path: Path, images: set[Path], render: bool) -> dict[Path | None, str]:
     """Return what is wrong with images, by their paths."""
     sizes = {}
     problems: dict[Path | None, str] = {}
@@ -128,7 +128,7 @@ def _problems(path: Path, images: set[Path], look: bool) -> dict[Path | None, st
         except (OSError, ValueError):
             others = ", ".join(sorted(other.name for other in image.parent.glob(f"{image.stem}.*")))
             problems[image] = "is missing" + (f"; there is {others}." if others else ".")
-    if look:
+    if render:
         frames = [FileFrames(Where(image), np.array([[0, size]])) for image, size in sizes.items()]
         errors = look_at(frames, path.with_name(f".{path.stem}{INDEX}"), f"{path.name}: looking at images")
         problems.update({image: error.problem for image, error in zip(sizes, errors, strict=True) if error})

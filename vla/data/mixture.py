@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.episode import Episode
+from vla.data.demonstration import Demonstration
 from vla.data.errors import DataError, Where
 from vla.data.frames import Image, resize
 from vla.data.whole import LeftOut
@@ -40,7 +40,7 @@ class Source:
         left_out: what of the dataset is not among the episodes, and why.
     """
 
-    episodes: Sequence[Episode]
+    episodes: Sequence[Demonstration]
     statistics: ActionStatistics
     cameras: tuple[str, ...]
     weight: float = 1.0
@@ -60,13 +60,13 @@ class MixtureConfig:
     Attributes:
         seed: of the shuffle.
         image_size: side in pixels to which images are resized; None leaves them as they are stored.
-        chunk: actions a sample holds.
+        action_horizon: actions a sample holds.
         epoch: samples an epoch has; by default the steps of all sources.
     """
 
     seed: int = 0
     image_size: int | None = 224
-    chunk: int = 1
+    action_horizon: int = 1
     epoch: int | None = None
 
 
@@ -89,8 +89,8 @@ class Sample:
         instruction: the task in words, as the dataset has it.
         images: one `[size, size, 3]` uint8 RGB for each of the source's cameras.
         state: `[S]` float32 in the dataset's own layout.
-        actions: `[chunk, 7]` float32 in the robot's own units, gripper 1 = open; past the end of the episode the arm
-            stands still and the gripper keeps its level.
+        actions: `[action_horizon, 7]` float32 in the robot's own units, gripper 1 = open; past the end of the episode
+            the arm stands still and the gripper keeps its level.
         motion: the sentence of the step's motion, or "" without a labeller.
     """
 
@@ -120,7 +120,7 @@ class Mixture:
         self._labels: dict[tuple[int, int], list[str]] = {}
         for source in self.sources:
             _check(source)
-        self._ends = [np.cumsum([episode.starts for episode in source.episodes]) for source in self.sources]
+        self._ends = [np.cumsum([episode.num_starts for episode in source.episodes]) for source in self.sources]
         weighted_steps = [(source.weight, int(ends[-1])) for source, ends in zip(self.sources, self._ends, strict=True)]
         self._counts = _shares(weighted_steps, self.config.epoch)
 
@@ -147,7 +147,7 @@ class Mixture:
             instruction=episode.instruction,
             images=images,
             state=episode.state[place.step],
-            actions=_chunk(episode.actions, place.step, self.config.chunk),
+            actions=_chunk(episode.actions, place.step, self.config.action_horizon),
             motion=self._sentences(place)[place.step] if self._labeller else "",
         )
 
@@ -234,7 +234,7 @@ def _chunk(actions: NDArray[np.float32], step: int, length: int) -> NDArray[np.f
 def _check(source: Source) -> None:
     if not source.episodes:
         raise ValueError(f"Dataset {source.name!r} has no episode; leave it out of the mixture.")
-    if not any(episode.starts for episode in source.episodes):
+    if not any(episode.num_starts for episode in source.episodes):
         raise ValueError(
             f"Dataset {source.name!r} has no step at which a sample may start; leave it out of the mixture."
         )

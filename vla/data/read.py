@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vla.data.demonstration import Demonstration
 from vla.data.demos import MANIFEST, read_demos
-from vla.data.episode import Episode
 from vla.data.errors import DataError, OnBad, UnknownLayoutError, Where, fail
 from vla.data.layout import Layout
 from vla.data.lerobot import read_lerobot
@@ -58,7 +58,7 @@ def dataset_format(directory: Path) -> str:
     )
 
 
-def read_episodes(directory: Path, options: ReadOptions | None = None, on_bad: OnBad = fail) -> Iterator[Episode]:
+def read_episodes(directory: Path, options: ReadOptions | None = None, on_bad: OnBad = fail) -> Iterator[Demonstration]:
     """Yield the episodes of a dataset of any format, and hold its numbers against its layout.
 
     Episodes of which the layout leaves no step are left out, and counted in a warning of the logger `vla.data`; so is
@@ -77,7 +77,7 @@ def read_episodes(directory: Path, options: ReadOptions | None = None, on_bad: O
             Where(directory), f"is of format {kind}, which says itself what its actions mean; leave --layout out."
         )
 
-    def read(layout: Layout | None, on_bad: OnBad) -> Iterator[Episode]:
+    def read(layout: Layout | None, on_bad: OnBad) -> Iterator[Demonstration]:
         match kind:
             case "demos":
                 return read_demos(directory, options.view, on_bad)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla.data.episode import Episode, checked
+from vla.data.demonstration import Demonstration, checked
 from vla.data.errors import DataError, OnBad, Where, attempt, fail, reader, reading
 from vla.data.frames import FileFrames, Frames
 from vla.data.json_files import member, read_json
@@ -45,7 +45,7 @@ class FeatureSpec:
 @reader
 def read_rlds(
     directory: Path, split: str = "train", layout: Layout | None = None, on_bad: OnBad = fail
-) -> Iterator[Episode]:
+) -> Iterator[Demonstration]:
     """Yield the episodes of one split, shard by shard, in the order of the files.
 
     Args:
@@ -197,7 +197,7 @@ def _check_layout(layout: Layout, specs: dict[str, FeatureSpec], folder: Path) -
         )
 
 
-def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: Record, where: Where) -> Episode:
+def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: Record, where: Where) -> Demonstration:
     features = read_example(record, where)
 
     def feature(key: str) -> Feature:
@@ -222,7 +222,7 @@ def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: R
         if f"steps/{key}" in specs and (spans := feature(key).spans) is not None:
             cameras[camera] = FileFrames(Where(where.file, where.episode, key), spans[layout.keep])
     return checked(
-        Episode(
+        Demonstration(
             dataset=name,
             where=where,
             instruction=_first_text(feature(layout.instruction), record),

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from vla.data.episode import Episode
+from vla.data.demonstration import Demonstration
 from vla.data.errors import ContradictedLayoutError, DataError, OnBad, UnknownLayoutError, Where
 from vla.data.evidence import Evidence, contradictions, doubts, evidence_of
 from vla.data.layout import Layout
 from vla.data.oxe import LAYOUTS
 
-Read = Callable[[Layout | None, OnBad], Iterator[Episode]]
+Read = Callable[[Layout | None, OnBad], Iterator[Demonstration]]
 """Reads a dataset by a layout, or by the one that it says itself."""
 
 _LOOKED_AT = 64
@@ -23,7 +23,7 @@ _LOOKED_AT = 64
 _log = logging.getLogger("vla.data")
 
 
-def verified(directory: Path, read: Read, layout: Layout | None, on_bad: OnBad) -> Iterator[Episode]:
+def verified(directory: Path, read: Read, layout: Layout | None, on_bad: OnBad) -> Iterator[Demonstration]:
     """Yield the episodes of a dataset; refuse it, or say a word, where its numbers are not what its layout says."""
     try:
         episodes = read(layout, on_bad)
@@ -75,7 +75,7 @@ def _fits(directory: Path, read: Read) -> tuple[Evidence | None, list[str]]:
     return seen, fits
 
 
-def _require(directory: Path, shown: Evidence, episode: Episode) -> None:
+def _require(directory: Path, shown: Evidence, episode: Demonstration) -> None:
     layout = next((layout for layout in LAYOUTS if layout.name == episode.convention.layout), None)
     code = layout.gripper.code if layout and layout.gripper else None
     wrong = contradictions(shown, code, episode.convention)

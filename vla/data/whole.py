@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vla.data.episode import Episode
+from vla.data.demonstration import Demonstration
 from vla.data.errors import DataError, NothingToLearnError, Where, printable
-from vla.data.look import INDEX, look_at
+from vla.data.inspection import INDEX, look_at
 from vla.data.read import ReadOptions, read_episodes
 from vla.errors import TrainingError
 
@@ -108,7 +108,7 @@ class Whole:
         excess: the error if more is lost than may be.
     """
 
-    episodes: list[Episode]
+    episodes: list[Demonstration]
     left_out: LeftOut
     excess: DataError | None
 
@@ -133,7 +133,7 @@ def read_whole(directory: Path, options: ReadOptions | None, skip: SkipOptions, 
     return Whole(episodes, left, left.excess(directory, len(episodes), files))
 
 
-def _alike(episodes: list[Episode], left: LeftOut) -> list[Episode]:
+def _alike(episodes: list[Demonstration], left: LeftOut) -> list[Demonstration]:
     """Leave out the episodes whose state or cameras are not those of most."""
     kinds = Counter(map(_kind, episodes)).most_common(1)
     kept = []
@@ -147,11 +147,11 @@ def _alike(episodes: list[Episode], left: LeftOut) -> list[Episode]:
     return kept
 
 
-def _kind(episode: Episode) -> tuple[int, tuple[str, ...]]:
+def _kind(episode: Demonstration) -> tuple[int, tuple[str, ...]]:
     return episode.state.shape[1], tuple(episode.cameras)
 
 
-def _seen(directory: Path, episodes: list[Episode], left: LeftOut) -> list[Episode]:
+def _seen(directory: Path, episodes: list[Demonstration], left: LeftOut) -> list[Demonstration]:
     """Leave out the episodes with a picture that cannot be seen."""
     frames = [one for episode in episodes for one in episode.cameras.values()]
     errors = iter(look_at(frames, directory / INDEX, f"{printable(directory.name)}: looking at cameras of episodes"))

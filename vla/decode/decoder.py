@@ -24,7 +24,7 @@ from vla.decode.grammar import Grammar
 from vla.decode.kv_cache import Block, RaggedCache
 from vla.errors import NotFiniteError
 from vla.model.network import MotionVLA
-from vla.model.prompt import Prompt, Prompter
+from vla.model.prompt import Prompt, PromptBuilder
 
 _REMEMBERED_PREFIXES = 256
 
@@ -36,7 +36,7 @@ class Decoded:
     Attributes:
         tokens: everything said, forced tokens and stops included.
         motion: the motion sentence, or None where none is said.
-        action_ids: the action tokens, `[7 * chunk]`; empty where no action is said.
+        action_ids: the action tokens, `[7 * action_horizon]`; empty where no action is said.
         passes: forward passes of the language model, the prefix that is cached per instruction not counted.
         accepted: tokens chosen without a pass of their own, because a draft was right.
     """
@@ -66,14 +66,14 @@ class Decoder:
 
     Args:
         model: in eval mode.
-        prompter: of the model's tokenizer and configuration.
-        grammar: what may be said; with a motion turn if `prompter.config.motion`.
+        prompts: of the model's tokenizer and configuration.
+        grammar: what may be said; with a motion turn if `prompts.config.motion`.
         skip_forced: False runs every token in a pass of its own, as a plain loop with a cache does (for measurements).
     """
 
-    def __init__(self, model: MotionVLA, prompter: Prompter, grammar: Grammar, skip_forced: bool = True) -> None:
+    def __init__(self, model: MotionVLA, prompts: PromptBuilder, grammar: Grammar, skip_forced: bool = True) -> None:
         self._model = model
-        self._prompter = prompter
+        self._prompts = prompts
         self._grammar = grammar
         self._skip_forced = skip_forced
         self._prefixes: OrderedDict[tuple[int, ...], RaggedCache] = OrderedDict()
@@ -105,7 +105,7 @@ class Decoder:
             return self._decode(observed, instructions, drafts or [()] * len(instructions))
 
     def _decode(self, observed: Tensor, instructions: Sequence[str], guesses: Sequence[Sequence[int]]) -> list[Decoded]:
-        prompts = [self._prompter.prompt(text, self._prompter.config.motion) for text in instructions]
+        prompts = [self._prompts.prompt(text, self._prompts.config.motion) for text in instructions]
         rows = [_Row(guess) for guess in guesses]
         for row in rows:
             row.draft = self._verifiable(self._grammar.walk(row.guess), row.state)
@@ -191,7 +191,7 @@ class Decoder:
         said = self._grammar.actions_said(row.state)
         if said is None or not row.guess:
             return []
-        rest = row.guess[len(row.guess) - 1 - self._prompter.action_tokens + said :]
+        rest = row.guess[len(row.guess) - 1 - self._prompts.action_tokens + said :]
         return self._verifiable(self._grammar.walk(rest, row.state), row.state)
 
     def _verifiable(self, tokens: Sequence[int], state: int) -> list[int]:
@@ -206,11 +206,11 @@ class Decoder:
     def _decoded(self, row: _Row) -> Decoded:
         actions: tuple[int, ...] = ()
         if self._grammar.first_action is not None:
-            actions = tuple(row.said[-1 - self._prompter.action_tokens : -1])
+            actions = tuple(row.said[-1 - self._prompts.action_tokens : -1])
         motion = None
-        if self._prompter.config.motion:
-            sentence = row.said[: row.said.index(self._prompter.stop_id)]
-            motion = self._prompter.tokenizer.decode(sentence)
+        if self._prompts.config.motion:
+            sentence = row.said[: row.said.index(self._prompts.stop_id)]
+            motion = self._prompts.tokenizer.decode(sentence)
         return Decoded(tuple(row.said), motion, actions, row.passes, row.accepted)
 
 

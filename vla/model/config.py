@@ -12,16 +12,16 @@ from vla.errors import CheckpointError, ModelError, listed
 from vla.model.field_rules import NAME, SWITCH, TEXT, Rule, check_fields, numbers, one_of, optional, texts, whole
 
 ImagePosition = Literal["before_question", "after_question"]
-TowerKind = Literal["siglip", "dinov2", "dinov2_with_registers"]
+EncoderKind = Literal["siglip", "dinov2", "dinov2_with_registers"]
 
 SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 
 # Far above every published model of this kind: what lies beyond is damage, and would be built until memory ends.
 _WIDTH, _LAYERS, _PIXELS, _TOKENS = whole(1, 65_536), whole(1, 1_000), whole(1, 16_384), whole(1, 1 << 24)
 
-_TOWER_RULES: Mapping[str, Rule] = {
+_ENCODER_RULES: Mapping[str, Rule] = {
     "name": NAME,
-    "kind": one_of(*get_args(TowerKind)),
+    "kind": one_of(*get_args(EncoderKind)),
     "source": TEXT,
     "width": _WIDTH,
     "layers": _LAYERS,
@@ -32,7 +32,7 @@ _TOWER_RULES: Mapping[str, Rule] = {
     "patch": _PIXELS,
     "registers": whole(0, 1_000),
     "activation": TEXT,
-    "skipped_layers": whole(0, 1_000),
+    "feature_layer": whole(-1_000, -1),
     "frozen": SWITCH,
 }
 _LANGUAGE_RULES: Mapping[str, Rule] = {
@@ -51,8 +51,8 @@ _MODEL_RULES: Mapping[str, Rule] = {
     "cameras": texts(),
     "pool": _WIDTH,
     "projector_width": optional(_WIDTH),
-    "state_size": whole(0, 65_536),
-    "chunk": whole(1, 10_000),
+    "proprio_dim": whole(0, 65_536),
+    "action_horizon": whole(1, 10_000),
     "system": TEXT,
     "image_position": one_of(*get_args(ImagePosition)),
     "motion": SWITCH,
@@ -60,11 +60,11 @@ _MODEL_RULES: Mapping[str, Rule] = {
 
 
 @dataclass(frozen=True)
-class TowerConfig:
+class VisionEncoderConfig:
     """One vision transformer whose patch features the language model sees.
 
     Attributes:
-        name: its name inside the model; state-dict keys begin with `towers.<name>.`.
+        name: its name inside the model; state-dict keys begin with `vision_encoders.<name>.`.
         kind: class of `transformers` that it is.
         source: where its pretrained weights are: a hub id, a folder, `package:<distribution>`, or "" for random
             weights.
@@ -77,13 +77,13 @@ class TowerConfig:
         patch: side of a patch, pixels.
         registers: register tokens (DINOv2 with registers).
         activation: of the MLP. Prismatic runs SigLIP through timm, with the exact GELU.
-        skipped_layers: blocks at the end that are neither built nor run. Prismatic reads the last block but one,
-            without the final norm, so the last block's weights never matter.
-        frozen: whether it stays as published. A frozen tower is not stored in checkpoints but named by source and hash.
+        feature_layer: which hidden state is read, counted from the end; the blocks after it are neither built nor run.
+            Prismatic reads the last block but one, without the final norm, so the last block's weights never matter.
+        frozen: whether it stays as published. A frozen one is not stored in checkpoints but named by source and hash.
     """
 
     name: str
-    kind: TowerKind
+    kind: EncoderKind
     source: str
     width: int
     layers: int
@@ -94,16 +94,21 @@ class TowerConfig:
     patch: int = 14
     registers: int = 0
     activation: str = "gelu"
-    skipped_layers: int = 1
+    feature_layer: int = -2
     frozen: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse fields that no tower can have."""
-        check_fields(vars(self), _TOWER_RULES)
+        """Refuse fields that no vision encoder can have."""
+        check_fields(vars(self), _ENCODER_RULES)
         if self.width % self.heads:
             raise ModelError(f"width is {self.width}; a multiple of the {self.heads} heads is expected.")
-        if self.skipped_layers >= self.layers:
-            raise ModelError(f"skipped_layers is {self.skipped_layers}; fewer than {self.layers} layers are expected.")
+        if self.layers_run < 1:
+            raise ModelError(f"feature_layer is {self.feature_layer}; at least {-self.layers} is expected.")
+
+    @property
+    def layers_run(self) -> int:
+        """Blocks that are built and run."""
+        return self.layers + 1 + self.feature_layer
 
 
 @dataclass(frozen=True)
@@ -145,68 +150,70 @@ class ModelConfig:
 
     Attributes:
         name: of the preset it came from.
-        towers: their patch features are concatenated by channel; grids must agree.
+        vision_encoders: their patch features are concatenated by channel; grids must agree.
         language: the language model.
         image_size: side that images are resized to, pixels (`vla.data.frames.resize`).
         cameras: what the views show, in the order in which their tokens stand; datasets and suites name their own
             cameras. The paper uses one third-person view.
         pool: patches merged per side before projection, channels stacked (1 = none, as the paper).
         projector_width: hidden width of the projector; None is four times the feature width, as Prismatic's fused one.
-        state_size: numbers of proprioceptive state that become one more token; 0 = none, as the paper.
-        chunk: actions predicted at once; 1 in the paper.
+        proprio_dim: numbers of proprioceptive state that become one more token; 0 = none, as the paper.
+        action_horizon: actions predicted at once; 1 in the paper.
         system: system text of the prompt.
         image_position: where the image stands in the user's turn. The paper does not say; Prismatic puts it first.
         motion: whether the model says a motion sentence before it acts (False: table 2 without the motion turn).
     """
 
     name: str
-    towers: tuple[TowerConfig, ...]
+    vision_encoders: tuple[VisionEncoderConfig, ...]
     language: LanguageConfig
     image_size: int = 224
     cameras: tuple[str, ...] = ("third_person",)
     pool: int = 1
     projector_width: int | None = None
-    state_size: int = 0
-    chunk: int = 1
+    proprio_dim: int = 0
+    action_horizon: int = 1
     system: str = SYSTEM
     image_position: ImagePosition = "before_question"
     motion: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse fields that no model can have, and towers whose grids cannot be laid on each other."""
+        """Refuse fields that no model can have, and vision encoders whose grids cannot be laid on each other."""
         check_fields(vars(self), _MODEL_RULES)
-        for tower in self.towers:
-            if self.image_size % (tower.patch * self.pool):
+        for encoder in self.vision_encoders:
+            if self.image_size % (encoder.patch * self.pool):
                 raise ModelError(
-                    f"Tower {tower.name!r}: an image of {self.image_size} px does not divide into patches of "
-                    f"{tower.patch} px merged {self.pool} by {self.pool}."
+                    f"Vision encoder {encoder.name!r}: an image of {self.image_size} px does not divide into patches "
+                    f"of {encoder.patch} px merged {self.pool} by {self.pool}."
                 )
-        if not self.towers or len({tower.patch for tower in self.towers}) != 1:
-            raise ModelError("At least one tower is needed, and all towers must have the same patch size.")
-        names = [tower.name for tower in self.towers]
-        if len(set(names)) < len(names):
-            raise ModelError(f"Towers are named {', '.join(names)}; every name may stand once.")
-        if self.observation_tokens + self.chunk > self.language.context:
+        if not self.vision_encoders or len({encoder.patch for encoder in self.vision_encoders}) != 1:
             raise ModelError(
-                f"An observation of {self.observation_tokens} tokens and {self.chunk} actions (chunk) exceed the "
-                f"language model's context of {self.language.context} tokens."
+                "At least one vision encoder is needed, and all vision encoders must have the same patch size."
+            )
+        names = [encoder.name for encoder in self.vision_encoders]
+        if len(set(names)) < len(names):
+            raise ModelError(f"Vision encoders are named {', '.join(names)}; every name may stand once.")
+        if self.observation_tokens + self.action_horizon > self.language.context:
+            raise ModelError(
+                f"An observation of {self.observation_tokens} tokens and {self.action_horizon} actions "
+                f"(action_horizon) exceed the language model's context of {self.language.context} tokens."
             )
 
     @property
     def image_tokens(self) -> int:
         """Tokens that the images of one observation become."""
-        side = self.image_size // self.towers[0].patch // self.pool
+        side = self.image_size // self.vision_encoders[0].patch // self.pool
         return side * side * len(self.cameras)
 
     @property
     def observation_tokens(self) -> int:
         """Image tokens, and one for the state where there is one."""
-        return self.image_tokens + bool(self.state_size)
+        return self.image_tokens + bool(self.proprio_dim)
 
     @property
     def feature_width(self) -> int:
         """Channels that enter the projector."""
-        return sum(tower.width for tower in self.towers) * self.pool**2
+        return sum(encoder.width for encoder in self.vision_encoders) * self.pool**2
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; `from_json` is the inverse."""
@@ -223,12 +230,16 @@ class ModelConfig:
         Raises:
             CheckpointError: fields are missing, unknown or of another type or size; the message names file and field.
         """
-        towers = _objects(data, "towers", where)
+        data = _renamed(data)
+        encoders = [_renamed(one) for one in _objects(data, "vision_encoders", where)]
         language = data.get("language")
         if not isinstance(language, Mapping):
             raise CheckpointError(f"{where}: model.language is {type(language).__name__}; an object is expected.")
         read = {
-            "towers": tuple(_made(TowerConfig, one, f"{where}: model.towers[{i}]") for i, one in enumerate(towers)),
+            "vision_encoders": tuple(
+                _made(VisionEncoderConfig, one, f"{where}: model.vision_encoders[{i}]")
+                for i, one in enumerate(encoders)
+            ),
             "language": _made(LanguageConfig, language, f"{where}: model.language"),
         }
         return _made(cls, {**data, **read}, f"{where}: model")
@@ -237,7 +248,20 @@ class ModelConfig:
 _ADDED_LATER: frozenset[str] = frozenset()
 """Fields that older files of the same format lack; there their default is what the model was built with."""
 
-Config = TypeVar("Config", TowerConfig, LanguageConfig, ModelConfig)
+_FORMER = {"towers": "vision_encoders", "state_size": "proprio_dim", "chunk": "action_horizon"}
+"""Names that fields had in older files."""
+
+
+def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON data with the names that fields have now."""
+    renamed = {_FORMER.get(name, name): value for name, value in data.items()}
+    if isinstance(skipped := renamed.get("skipped_layers"), int):
+        renamed["feature_layer"] = -1 - skipped
+        del renamed["skipped_layers"]
+    return renamed
+
+
+Config = TypeVar("Config", VisionEncoderConfig, LanguageConfig, ModelConfig)
 
 
 def _objects(data: Mapping[str, Any], name: str, where: str) -> Sequence[Mapping[str, Any]]:

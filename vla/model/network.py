@@ -1,4 +1,4 @@
-"""The network: vision towers, projector, language model."""
+"""The network: vision encoders, projector, language model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from vla.errors import ImageError, ModelError, listed
-from vla.model.config import LanguageConfig, ModelConfig, TowerConfig
+from vla.model.config import LanguageConfig, ModelConfig, VisionEncoderConfig
 from vla.model.prompt import ACTION, MOTION, TEXT
 
 
@@ -71,19 +71,19 @@ class LossSums(NamedTuple):
     row_loss: Tensor
 
 
-class VisionTower(nn.Module):  # type: ignore[misc] # PyTorch is not type-checked here
+class VisionEncoder(nn.Module):  # type: ignore[misc] # PyTorch is not type-checked here
     """A vision transformer as a map from images to patch features, read before its last block and final norm.
 
     Attributes:
         prefix_tokens: tokens in front of the patches, which are left out.
-        published_hash: hash of the published tensors that it holds (`vla.weights.load.load_tower`), "" before they came.
+        published_hash: hash of the published tensors that it holds (`vla.weights.load`), "" before they came.
     """
 
-    def __init__(self, config: TowerConfig, image_size: int) -> None:
+    def __init__(self, config: VisionEncoderConfig, image_size: int) -> None:
         super().__init__()
         self.prefix_tokens = 0 if config.kind == "siglip" else 1 + config.registers
         self.published_hash = ""
-        self.network = _tower_network(config, image_size)
+        self.network = _encoder_network(config, image_size)
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
 
@@ -118,14 +118,16 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
-        self.towers = nn.ModuleDict({tower.name: VisionTower(tower, config.image_size) for tower in config.towers})
+        self.vision_encoders = nn.ModuleDict(
+            {encoder.name: VisionEncoder(encoder, config.image_size) for encoder in config.vision_encoders}
+        )
         self.language = language_network(config.language, vocabulary)
         width = self.language.config.hidden_size
         self.projector = Projector(config.feature_width, config.projector_width or 4 * config.feature_width, width)
-        self.state_projector = nn.Linear(config.state_size, width) if config.state_size else None
-        for tower in config.towers:
-            if tower.frozen:
-                self.towers[tower.name].requires_grad_(False)
+        self.proprio_projector = nn.Linear(config.proprio_dim, width) if config.proprio_dim else None
+        for encoder in config.vision_encoders:
+            if encoder.frozen:
+                self.vision_encoders[encoder.name].requires_grad_(False)
 
     @property
     def decoder(self) -> PreTrainedModel:
@@ -144,31 +146,33 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         return scores
 
     def features(self, images: Tensor) -> Tensor:
-        """Run the towers.
+        """Run the vision encoders.
 
         Args:
             images: `[B, C, H, W, 3]` uint8 RGB, `C` cameras in the order of the configuration.
 
         Returns:
-            `[B, N, D]` patch features of all cameras, concatenated over towers by channel, merged `pool` by `pool`.
+            `[B, N, D]` patch features of all cameras, concatenated over encoders by channel, merged `pool` by `pool`.
 
         Raises:
             ImageError: wrong dtype or shape.
         """
         self._check_images(images)
         pixels = images.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-        patches = torch.cat([self.towers[tower.name](pixels) for tower in self.config.towers], dim=-1)
+        patches = torch.cat(
+            [self.vision_encoders[encoder.name](pixels) for encoder in self.config.vision_encoders], dim=-1
+        )
         merged = _merge_patches(patches, self.config.pool)
         return merged.reshape(images.shape[0], -1, merged.shape[-1])
 
     def observation(self, features: Tensor, state: Tensor | None = None) -> Tensor:
         """Project `[B, N, D]` features, and `[B, S]` state if the model reads it, to `[B, observation_tokens, L]`."""
         embedded: Tensor = self.projector(features.to(self.projector[0].weight.dtype))
-        if self.state_projector is None:
+        if self.proprio_projector is None:
             return embedded
         if state is None:
             raise ImageError("This model reads proprioceptive state, and none was given.")
-        extra = self.state_projector(state.to(embedded.dtype))
+        extra = self.proprio_projector(state.to(embedded.dtype))
         return torch.cat([embedded, extra[:, None]], dim=1)
 
     def forward(self, batch: Batch) -> LossSums:
@@ -228,11 +232,11 @@ def language_network(config: LanguageConfig, vocabulary: int) -> PreTrainedModel
     return AutoModelForCausalLM.from_config(hf_config, attn_implementation="sdpa")
 
 
-def tower_hf_config(config: TowerConfig, image_size: int) -> PretrainedConfig:
-    """Return the `transformers` configuration of a tower, without the blocks that are not run."""
+def vision_encoder_hf_config(config: VisionEncoderConfig, image_size: int) -> PretrainedConfig:
+    """Return the `transformers` configuration of a vision encoder, without the blocks that are not run."""
     common = {
         "hidden_size": config.width,
-        "num_hidden_layers": config.layers - config.skipped_layers,
+        "num_hidden_layers": config.layers_run,
         "num_attention_heads": config.heads,
         "image_size": image_size,
         "patch_size": config.patch,
@@ -247,8 +251,8 @@ def tower_hf_config(config: TowerConfig, image_size: int) -> PretrainedConfig:
     return Dinov2WithRegistersConfig(**common, num_register_tokens=config.registers)
 
 
-def _tower_network(config: TowerConfig, image_size: int) -> PreTrainedModel:
-    hf_config = tower_hf_config(config, image_size)
+def _encoder_network(config: VisionEncoderConfig, image_size: int) -> PreTrainedModel:
+    hf_config = vision_encoder_hf_config(config, image_size)
     if config.kind == "siglip":
         network = SiglipVisionModel(hf_config)
         network.post_layernorm = nn.Identity()

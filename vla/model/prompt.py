@@ -57,7 +57,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Prompter:
+class PromptBuilder:
     """Writes prompts and training sequences for one tokenizer and one model configuration.
 
     Attributes:
@@ -77,7 +77,7 @@ class Prompter:
     @property
     def action_tokens(self) -> int:
         """Action tokens of one answer."""
-        return len(DIMENSIONS) * self.config.chunk
+        return len(DIMENSIONS) * self.config.action_horizon
 
     @cached_property
     def stop_id(self) -> int:

@@ -36,9 +36,9 @@ class HmmLabeller(Labeller):
         rest_noise: width of the noise that every episode is granted.
         own_noise: width granted per unit of the episode's own jitter, the median change from step to step.
         speed_noise: further width per unit of the hidden speed.
-        pace_noise: further width per unit of the arm's mean speed around the step: eq. 1's idea.
-        pace_span: steps around `t` over which that mean is taken.
-        word_cost: price, in nats, of a change of word.
+        local_speed_noise: further width per unit of the arm's mean speed around the step: eq. 1's idea.
+        local_speed_span: steps around `t` over which that mean is taken.
+        switch_cost: price, in nats, of a change of word.
         speed_cost: price of a change of speed that leaves the word.
         event_steps: longest gripper event; it ends earlier when another motion starts.
         gripper_hold: steps a gripper level must last to count; shorter runs are flicker.
@@ -52,9 +52,9 @@ class HmmLabeller(Labeller):
     rest_noise: float = 0.0366
     own_noise: float = 0.82
     speed_noise: float = 0.27
-    pace_noise: float = 0.227
-    pace_span: int = 15
-    word_cost: float = 1.45
+    local_speed_noise: float = 0.227
+    local_speed_span: int = 15
+    switch_cost: float = 1.45
     speed_cost: float = 1.71
     event_steps: int = 18
     gripper_hold: int = 2
@@ -83,16 +83,18 @@ class HmmLabeller(Labeller):
         arrays = [check_actions(actions, statistics.dataset, name) for name, actions in episodes.items()]
         speeds = np.geomspace(self.slowest, self.fastest, self.speeds)
         states = np.concatenate([[0.0], speeds, -speeds])
-        change = self._change_costs(states)
+        transition_cost = self._transition_costs(states)
         labels = []
         for first in range(0, len(arrays), _EPISODES_AT_ONCE):
             batch = arrays[first : first + _EPISODES_AT_ONCE]
-            surprise = np.zeros((max(map(len, batch)), len(batch), 6, len(states)))
+            emission_cost = np.zeros((max(map(len, batch)), len(batch), 6, len(states)))
             for number, array in enumerate(batch):
                 normalized = normalize_scale(array, statistics, self.smallest_scale, self.smallest_turn)[:, :GRIPPER]
-                surprise[: len(array), number] = self._surprise(round_to_grid(normalized) * axes.signs, states)
-            path = viterbi(surprise.reshape(len(surprise), -1, len(states)), change)
-            words = np.sign(states)[path].reshape(len(surprise), len(batch), 6)
+                emission_cost[: len(array), number] = self._emission_cost(
+                    round_to_grid(normalized) * axes.signs, states
+                )
+            path = viterbi(emission_cost.reshape(len(emission_cost), -1, len(states)), transition_cost)
+            words = np.sign(states)[path].reshape(len(emission_cost), len(batch), 6)
             labels += [self._with_gripper(words[: len(array), number], array) for number, array in enumerate(batch)]
         return labels
 
@@ -103,48 +105,48 @@ class HmmLabeller(Labeller):
         gripper = gripper_spans(array[:, GRIPPER], motion, self.event_steps, self.gripper_hold)
         return np.column_stack([motion, gripper]).astype(np.int8)
 
-    def _surprise(self, deltas: Floats, states: Floats) -> Floats:
+    def _emission_cost(self, deltas: Floats, states: Floats) -> Floats:
         """Negative log density of `[T, 6]` deltas under each of S states, `[T, 6, S]`, up to a constant."""
         squares = np.column_stack([(deltas[:, :3] ** 2).sum(axis=1), (deltas**2).sum(axis=1)])
-        low, high = window_bounds(len(deltas), self.pace_span, "centered")
-        pace = displacement(np.sqrt(squares), low, high) / (high - low)[:, None]
+        low, high = window_bounds(len(deltas), self.local_speed_span, "centered")
+        local_speed = displacement(np.sqrt(squares), low, high) / (high - low)[:, None]
         changes = np.abs(np.diff(deltas, axis=0, prepend=deltas[:1]))
         jitter = np.median(changes, axis=0) / _MEDIAN_OF_NORMAL_DIFFERENCE
-        granted = self.rest_noise + self.own_noise * jitter + self.pace_noise * np.repeat(pace, 3, axis=1)
+        granted = self.rest_noise + self.own_noise * jitter + self.local_speed_noise * np.repeat(local_speed, 3, axis=1)
         width = granted[:, :, None] + self.speed_noise * np.abs(states)
         error = deltas[:, :, None] - states
         beyond = (np.abs(states) == np.abs(states).max()) & (deltas[:, :, None] * np.sign(states) > np.abs(states))
         error[beyond] = 0.0
-        surprise: Floats = np.log1p((error / width) ** 2) + np.log(width)
-        return surprise
+        emission_cost: Floats = np.log1p((error / width) ** 2) + np.log(width)
+        return emission_cost
 
-    def _change_costs(self, states: Floats) -> Floats:
+    def _transition_costs(self, states: Floats) -> Floats:
         """Price of going from one state to another, `[S, S]`."""
         word = np.sign(states)
-        costs = np.where(word[:, None] == word, self.speed_cost, self.word_cost)
+        costs = np.where(word[:, None] == word, self.speed_cost, self.switch_cost)
         np.fill_diagonal(costs, 0.0)
         return costs
 
 
-def viterbi(surprise: Floats, change: Floats) -> NDArray[np.intp]:
+def viterbi(emission_cost: Floats, transition_cost: Floats) -> NDArray[np.intp]:
     """Find the cheapest path of states, for several independent chains at once.
 
     Args:
-        surprise: `[T, A, S]` cost of each of S states at each step of A chains.
-        change: `[S, S]` cost of going from one state to another.
+        emission_cost: `[T, A, S]` cost of each of S states at each step of A chains.
+        transition_cost: `[S, S]` cost of going from one state to another.
 
     Returns:
         `[T, A]` states.
     """
-    steps, chains, _ = surprise.shape
+    steps, chains, _ = emission_cost.shape
     rows = np.arange(chains)[:, None]
-    columns = np.arange(len(change))
-    came_from = np.zeros(surprise.shape, dtype=np.intp)
-    total = surprise[0]
+    columns = np.arange(len(transition_cost))
+    came_from = np.zeros(emission_cost.shape, dtype=np.intp)
+    total = emission_cost[0]
     for step in range(1, steps):
-        candidates = total[:, :, None] + change
+        candidates = total[:, :, None] + transition_cost
         came_from[step] = best = candidates.argmin(axis=1)
-        total = candidates[rows, best, columns] + surprise[step]
+        total = candidates[rows, best, columns] + emission_cost[step]
     path = np.empty((steps, chains), dtype=np.intp)
     path[-1] = total.argmin(axis=1)
     for step in range(steps - 1, 0, -1):

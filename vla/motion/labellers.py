@@ -178,8 +178,8 @@ class AdaptiveLabeller(Labeller):
         slowest = _sliding_minimum(_by_group(deltas), span, self.anchor)
         if detector == "mid":
             return moved, (distance > threshold) & (slowest > 0)
-        steady = (distance > threshold) & (slowest > threshold / (2 * span))
-        return moved, steady & self._keeps_direction(deltas, moved, low, high)
+        consistent_grasp = (distance > threshold) & (slowest > threshold / (2 * span))
+        return moved, consistent_grasp & self._keeps_direction(deltas, moved, low, high)
 
     def _keeps_direction(
         self, deltas: Floats, moved: Floats, low: NDArray[np.intp], high: NDArray[np.intp]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vla.actions import normalize_affine, normalize_state
 from vla.data.mixture import Sample
 from vla.model.network import Batch
-from vla.model.prompt import Prompter, TokenSequence
+from vla.model.prompt import PromptBuilder, TokenSequence
 from vla.statistics import ActionStatistics
 from vla.train.features import stacked_features
 
@@ -33,12 +33,12 @@ class Collate:
     """Writes the sequences of samples and pads them; picklable, for loader workers.
 
     Attributes:
-        prompter: of the model.
+        prompts: of the model.
         statistics: by dataset, to normalise actions and states.
         target: what the model learns to say.
     """
 
-    prompter: Prompter
+    prompts: PromptBuilder
     statistics: Mapping[str, ActionStatistics]
     target: Target
 
@@ -50,7 +50,7 @@ class Collate:
         if features is None:
             images = torch.from_numpy(np.stack([np.stack(sample.images) for sample in samples]))
         state = None
-        if self.prompter.config.state_size:
+        if self.prompts.config.proprio_dim:
             rows = [normalize_state(sample.state, self.statistics[sample.dataset]) for sample in samples]
             state = torch.from_numpy(np.stack(rows))
         places = [f"{sample.dataset}, {sample.episode}, step {sample.step}" for sample in samples]
@@ -60,8 +60,8 @@ class Collate:
         actions = None
         if self.target != "motion":
             normalized = normalize_affine(sample.actions, self.statistics[sample.dataset])
-            actions = self.prompter.actions.encode(normalized).ravel().tolist()
-        return self.prompter.sequence(sample.instruction, sample.motion if self.target != "action" else None, actions)
+            actions = self.prompts.actions.encode(normalized).ravel().tolist()
+        return self.prompts.sequence(sample.instruction, sample.motion if self.target != "action" else None, actions)
 
 
 def padded(

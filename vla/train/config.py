@@ -90,13 +90,13 @@ class ModelOptions:
 
     Attributes:
         preset: Size: 0.5b, 1.5b, 3b (the paper's), mini, tiny (if not given), or nano (tests).
-        pretrained: Load the published weights of the towers and the language model.
+        pretrained: Load the published weights of the vision encoders and the language model.
         tokenizer: Instead of the preset's: a hub id or a folder.
         image_size: Instead of the preset's, pixels.
         views: Cameras that the model sees, what each shows; if not given, one called third_person.
-        state_size: Numbers of proprioceptive state that it reads; if not given, 0 = none, as the paper.
-        chunk: Actions that it predicts at once; if not given, 1 as in the paper.
-        freeze_towers: Leave the vision towers as published.
+        proprio_dim: Numbers of proprioceptive state that it reads; if not given, 0 = none, as the paper.
+        action_horizon: Actions that it predicts at once; if not given, 1 as in the paper.
+        freeze_vision_encoders: Leave the vision encoders as published.
     """
 
     preset: str | None = None
@@ -104,13 +104,13 @@ class ModelOptions:
     tokenizer: str | None = None
     image_size: int | None = None
     views: tuple[str, ...] | None = None
-    state_size: int | None = None
-    chunk: int | None = None
-    freeze_towers: bool = False
+    proprio_dim: int | None = None
+    action_horizon: int | None = None
+    freeze_vision_encoders: bool = False
 
     def filled(self) -> ModelOptions:
         """Return the options with what is built where nothing is given."""
-        usual = ModelOptions("tiny", views=("third_person",), state_size=0, chunk=1)
+        usual = ModelOptions("tiny", views=("third_person",), proprio_dim=0, action_horizon=1)
         given = {name: value for name, value in vars(self).items() if value is not None}
         return replace(usual, **given)
 
@@ -127,7 +127,7 @@ class TrainConfig:
         stage: "motion" is the paper's pretraining, "action" the ablation's pretraining on actions alone, "finetune" the
             second stage.
         motion: Which labels the motion sentences are; "none" leaves the motion turn out.
-        init: "scratch" (pretrained towers and language model), a checkpoint folder, or a Prismatic .pt file.
+        init: "scratch" (pretrained vision encoders and language model), a checkpoint folder, or a Prismatic .pt file.
         model: What to build.
         read: How to read the data.
         skip: What becomes of what cannot be read.
@@ -135,7 +135,7 @@ class TrainConfig:
             did, and files have not changed since.
         weights: How often a step of each dataset is seen, relative to the others; one number a folder.
         cameras: The datasets' names of the model's views; by default each dataset's first ones.
-        cache: Folder in which features of frozen towers are kept, so that images are seen once.
+        cache: Folder in which features of frozen vision encoders are kept, so that images are seen once.
         shift: Augmentation: images are shifted by up to this many pixels, edges repeated.
     """
 

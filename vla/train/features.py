@@ -1,4 +1,4 @@
-"""Features of frozen towers, computed once and kept on disk."""
+"""Features of frozen vision encoders, computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from vla.data.frames import resize
-from vla.data.look import identity
+from vla.data.inspection import identity
 from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
 from vla.errors import TrainingError
 from vla.model.network import MotionVLA
@@ -63,36 +63,37 @@ def feature_files(model: MotionVLA, sources: Sequence[Source], folder: Path) -> 
     """Compute the features of every step that a sample may start at, unless `folder` holds them.
 
     Args:
-        model: whose towers are all frozen, on the device to compute on. Under `torch.autocast`, features are rounded.
+        model: whose vision encoders are all frozen, on the device to compute on. Under `torch.autocast`, features are
+            rounded.
         sources: with the cameras that the model sees.
-        folder: where files lie; their names carry a hash of towers, data, and the places, sizes and times of the image
-            files.
+        folder: where files lie; their names carry a hash of vision encoders, data, and the places, sizes and times of
+            the image files.
 
     Raises:
-        TrainingError: a tower is not frozen.
+        TrainingError: a vision encoder is not frozen.
     """
-    trained = [tower.name for tower in model.config.towers if not tower.frozen]
+    trained = [encoder.name for encoder in model.config.vision_encoders if not encoder.frozen]
     if trained:
-        raise TrainingError(f"--cache keeps features of frozen towers, and {', '.join(trained)} is trained.")
-    towers = fingerprint(model.towers.state_dict().items())
+        raise TrainingError(f"--cache keeps features of frozen vision encoders, and {', '.join(trained)} is trained.")
+    vision_encoders = fingerprint(model.vision_encoders.state_dict().items())
     folder.mkdir(parents=True, exist_ok=True)
-    return [_feature_file(model, source, towers, folder) for source in sources]
+    return [_feature_file(model, source, vision_encoders, folder) for source in sources]
 
 
-def _feature_file(model: MotionVLA, source: Source, towers: str, folder: Path) -> Path:
+def _feature_file(model: MotionVLA, source: Source, vision_encoders: str, folder: Path) -> Path:
     device = model.projector[0].weight.device.type
     told = (
         _FORMAT,
-        towers,
+        vision_encoders,
         model.config.image_size,
         model.config.pool,
         source.cameras,
         [[identity(e.cameras[name]) for name in source.cameras] for e in source.episodes],
-        [(str(e.where), [e.start(i) for i in range(e.starts)], e.actions.tobytes()) for e in source.episodes],
+        [(str(e.where), [e.start(i) for i in range(e.num_starts)], e.actions.tobytes()) for e in source.episodes],
         *([str(torch.get_autocast_dtype(device))] if torch.is_autocast_enabled(device) else []),
     )
     path = folder / f"{source.name}-{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}.npy"
-    starts = sum(episode.starts for episode in source.episodes)
+    starts = sum(episode.num_starts for episode in source.episodes)
     shape = (starts, model.config.image_tokens, model.config.feature_width)
     if _holds(path, shape):
         return path
@@ -121,7 +122,7 @@ def _batches(source: Source, size: int) -> Iterator[NDArray[np.uint8]]:
     """Yield images `[B, C, size, size, 3]` of all starts in order."""
     batch: list[NDArray[np.uint8]] = []
     for episode in source.episodes:
-        for step in map(episode.start, range(episode.starts)):
+        for step in map(episode.start, range(episode.num_starts)):
             batch.append(np.stack([resize(episode.cameras[name][step], size) for name in source.cameras]))
             if len(batch) == _BATCH:
                 yield np.stack(batch)

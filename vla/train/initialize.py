@@ -14,10 +14,10 @@ from torch import nn
 
 from vla.errors import TrainingError
 from vla.model.checkpoint import Checkpoint, Stage, load_checkpoint
-from vla.model.config import ModelConfig, TowerConfig
+from vla.model.config import ModelConfig, VisionEncoderConfig
 from vla.model.network import MotionVLA
 from vla.model.presets import preset
-from vla.model.prompt import Prompter
+from vla.model.prompt import PromptBuilder
 from vla.model.tokenizer import make_tokenizer
 from vla.train.config import ModelOptions
 from vla.weights.load import load_pretrained
@@ -57,16 +57,16 @@ def initial_checkpoint(
     training = {"model": _built(config, options)}
     if init != "scratch":
         held = load_prismatic(model, path)
-        frozen = [tower.name for tower in config.towers if tower.frozen and tower.name in held]
+        frozen = [encoder.name for encoder in config.vision_encoders if encoder.frozen and encoder.name in held]
         if frozen:
             raise TrainingError(
-                f"{init} holds the towers {', '.join(frozen)}, so they are not the published ones: they cannot be left "
-                "out of our checkpoints. Train without --model.freeze-towers, with a preset that trains its towers."
+                f"{init} holds the vision encoders {', '.join(frozen)}, so they are not the published ones: they "
+                "cannot be left out of our checkpoints. Train without --model.freeze-vision-encoders."
             )
         training["began_with"] = {"init": init, "sha256": _hash(path)}
     elif options.pretrained:
         load_pretrained(model)
-    return Checkpoint(model, Prompter(tokenizer, config), {}, stage, training)
+    return Checkpoint(model, PromptBuilder(tokenizer, config), {}, stage, training)
 
 
 def _continued(folder: Path, options: ModelOptions, stage: Stage, motion: bool, seed: int) -> Checkpoint:
@@ -78,12 +78,12 @@ def _continued(folder: Path, options: ModelOptions, stage: Stage, motion: bool, 
         config,
         motion=motion,
         cameras=config.cameras if options.views is None else options.views,
-        chunk=config.chunk if options.chunk is None else options.chunk,
-        state_size=config.state_size if options.state_size is None else options.state_size,
+        action_horizon=config.action_horizon if options.action_horizon is None else options.action_horizon,
+        proprio_dim=config.proprio_dim if options.proprio_dim is None else options.proprio_dim,
     )
-    if config.state_size != model.config.state_size:
+    if config.proprio_dim != model.config.proprio_dim:
         with _seeded(seed):
-            model.state_projector = nn.Linear(config.state_size, model.language.config.hidden_size)
+            model.proprio_projector = nn.Linear(config.proprio_dim, model.language.config.hidden_size)
     model.config = config
     began_with = {
         "init": str(folder),
@@ -92,7 +92,7 @@ def _continued(folder: Path, options: ModelOptions, stage: Stage, motion: bool, 
         "training": dict(loaded.training),
     }
     training = {"model": _built(config, options), "began_with": began_with}
-    return Checkpoint(model, Prompter(loaded.prompter.tokenizer, config), {}, stage, training)
+    return Checkpoint(model, PromptBuilder(loaded.prompts.tokenizer, config), {}, stage, training)
 
 
 def _refuse_others(folder: Path, options: ModelOptions, config: ModelConfig) -> None:
@@ -101,16 +101,18 @@ def _refuse_others(folder: Path, options: ModelOptions, config: ModelConfig) -> 
         "preset": (options.preset, config.name),
         "tokenizer": (options.tokenizer, config.language.tokenizer),
         "image-size": (options.image_size, config.image_size),
-        "state-size": (options.state_size, config.state_size if config.state_size else options.state_size),
+        "state-size": (options.proprio_dim, config.proprio_dim if config.proprio_dim else options.proprio_dim),
     }
     lines = [
         f"  --model.{name}: {asked!r} asked for, {held!r} in the checkpoint"
         for name, (asked, held) in pairs.items()
         if asked not in (None, held)
     ]
-    trained = [tower.name for tower in config.towers if not tower.frozen]
-    if options.freeze_towers and trained:
-        lines.append(f"  --model.freeze-towers: {', '.join(trained)} cannot be frozen, as they are stored in it")
+    trained = [encoder.name for encoder in config.vision_encoders if not encoder.frozen]
+    if options.freeze_vision_encoders and trained:
+        lines.append(
+            f"  --model.freeze-vision encoders: {', '.join(trained)} cannot be frozen, as they are stored in it"
+        )
     if not options.pretrained:
         lines.append("  --model.no-pretrained: a checkpoint is no random weights")
     if lines:
@@ -129,9 +131,9 @@ def _built(config: ModelConfig, options: ModelOptions) -> dict[str, Any]:
         "tokenizer": config.language.tokenizer,
         "image_size": config.image_size,
         "views": list(config.cameras),
-        "state_size": config.state_size,
-        "chunk": config.chunk,
-        "freeze_towers": all(tower.frozen for tower in config.towers),
+        "state_size": config.proprio_dim,
+        "chunk": config.action_horizon,
+        "freeze_vision_encoders": all(encoder.frozen for encoder in config.vision_encoders),
     }
 
 
@@ -157,21 +159,23 @@ def configure(options: ModelOptions, motion: bool) -> ModelConfig:
         language = replace(language, source="")
     return replace(
         base,
-        towers=tuple(_tower(tower, options) for tower in base.towers),
+        vision_encoders=tuple(_encoder(encoder, options) for encoder in base.vision_encoders),
         language=language,
         image_size=options.image_size or base.image_size,
         cameras=options.views or (),
-        state_size=options.state_size or 0,
-        chunk=options.chunk or 0,
+        proprio_dim=options.proprio_dim or 0,
+        action_horizon=options.action_horizon or 0,
         motion=motion,
     )
 
 
-def _tower(tower: TowerConfig, options: ModelOptions) -> TowerConfig:
-    frozen = tower.frozen or options.freeze_towers
-    source = tower.source if options.pretrained else ""
+def _encoder(encoder: VisionEncoderConfig, options: ModelOptions) -> VisionEncoderConfig:
+    frozen = encoder.frozen or options.freeze_vision_encoders
+    source = encoder.source if options.pretrained else ""
     if frozen and not source:
-        if options.freeze_towers:
-            raise TrainingError(f"Tower {tower.name!r} has random weights: frozen, it could never be found again.")
+        if options.freeze_vision_encoders:
+            raise TrainingError(
+                f"Vision encoder {encoder.name!r} has random weights: frozen, it could never be found again."
+            )
         frozen = False
-    return replace(tower, source=source, frozen=frozen)
+    return replace(encoder, source=source, frozen=frozen)

@@ -41,7 +41,7 @@ from vla.train.sources import (
     statistics_by_name,
     with_cameras,
     with_prompts,
-    with_whole_chunks,
+    without_perturbed_chunks,
 )
 from vla.train.state import RunState
 from vla.train.stopping import sigterm_noted
@@ -116,9 +116,9 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
     checkpoint = initial_checkpoint(
         config.init, config.model, instructions_of(sources), config.stage, config.says_motion, config.loop.seed
     )
-    sources = with_prompts(sources, checkpoint.prompter)
+    sources = with_prompts(sources, checkpoint.prompts)
     sources = with_cameras(sources, len(checkpoint.config.cameras), config.cameras)
-    sources = with_whole_chunks(sources, checkpoint.config.chunk)
+    sources = without_perturbed_chunks(sources, checkpoint.config.action_horizon)
     mixture = make_mixture(config, checkpoint.config, sources)
     if config.cache:
         with accelerator.main_process_first(), accelerator.autocast():
@@ -134,7 +134,7 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
     target: Target = "motion" if config.stage == "motion" else "motion_action" if config.says_motion else "action"
     loader = MixtureLoader(
         mixture,
-        Collate(checkpoint.prompter, checkpoint.statistics, target),
+        Collate(checkpoint.prompts, checkpoint.statistics, target),
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
         workers=config.loop.workers,

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla.data.convention import Convention
-from vla.data.episode import whole_chunks
+from vla.data.demonstration import drop_perturbed_chunks
 from vla.data.errors import DataError, Where
 from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
 from vla.data.whole import LeftOut, SkipOptions, read_whole
 from vla.errors import PromptError, TrainingError
 from vla.model.config import ModelConfig
-from vla.model.prompt import Prompter
+from vla.model.prompt import PromptBuilder
 from vla.motion.labellers import AdaptiveLabeller, Labeller, RawLabeller
 from vla.statistics import ActionStatistics, rare_in_words, statistics_of, with_state
 from vla.train.config import MotionLabels, TrainConfig
@@ -68,7 +68,7 @@ def with_cameras(sources: Sequence[Source], views: int, cameras: tuple[str, ...]
     return tuple(seen)
 
 
-def with_prompts(sources: Sequence[Source], prompter: Prompter) -> tuple[Source, ...]:
+def with_prompts(sources: Sequence[Source], prompts: PromptBuilder) -> tuple[Source, ...]:
     """Return the sources without the episodes whose instruction is too long for the model.
 
     Raises:
@@ -80,7 +80,7 @@ def with_prompts(sources: Sequence[Source], prompter: Prompter) -> tuple[Source,
         too_long = {}
         for instruction in {episode.instruction for episode in source.episodes}:
             try:
-                prompter.prompt(instruction, True)
+                prompts.prompt(instruction, True)
             except PromptError as error:
                 too_long[instruction] = str(error)
         for episode in source.episodes:
@@ -94,14 +94,16 @@ def with_prompts(sources: Sequence[Source], prompter: Prompter) -> tuple[Source,
     return tuple(kept)
 
 
-def with_whole_chunks(sources: Sequence[Source], chunk: int) -> tuple[Source, ...]:
+def without_perturbed_chunks(sources: Sequence[Source], chunk: int) -> tuple[Source, ...]:
     """Return the sources without the starts of chunks in which something is not to be imitated."""
-    return tuple(replace(s, episodes=[whole_chunks(episode, chunk) for episode in s.episodes]) for s in sources)
+    return tuple(
+        replace(s, episodes=[drop_perturbed_chunks(episode, chunk) for episode in s.episodes]) for s in sources
+    )
 
 
 def make_mixture(config: TrainConfig, model: ModelConfig, sources: Sequence[Source]) -> Mixture:
     """Make the endless sequence of samples that the run sees."""
-    options = MixtureConfig(seed=config.loop.seed, image_size=model.image_size, chunk=model.chunk)
+    options = MixtureConfig(seed=config.loop.seed, image_size=model.image_size, action_horizon=model.action_horizon)
     _check_state(model, sources)
     if config.shift:
         return ShiftedMixture(sources, labeller_of(config.motion), options, config.shift)
@@ -174,7 +176,7 @@ def _shifted(image: NDArray[np.uint8], offset: NDArray[np.int64]) -> NDArray[np.
 def _check_state(model: ModelConfig, sources: Sequence[Source]) -> None:
     for source in sources:
         size = source.episodes[0].state.shape[1]
-        if model.state_size and size != model.state_size:
+        if model.proprio_dim and size != model.proprio_dim:
             raise TrainingError(
-                f"The model reads {model.state_size} numbers of state; dataset {source.name!r} has {size}."
+                f"The model reads {model.proprio_dim} numbers of state; dataset {source.name!r} has {size}."
             )

@@ -1,11 +1,11 @@
-"""Stage 0: a vision-language model out of towers and a language model, on data in LLaVA's format.
+"""Stage 0: a vision-language model out of vision encoders and a language model, on data in LLaVA's format.
 
     vla-train vlm --step align    --data llava_pretrain.json --images DIR --out ALIGNED --model.preset 0.5b
     vla-train vlm --step finetune --data llava_v1_5_mix665k.json --images DIR --out VLM --init ALIGNED/checkpoint
 
 As Prismatic does with the LLaVA-1.5 mixture: first the projector alone learns from captions, then projector and
-language model from instructions; the towers stay as published. `vla-train train --init VLM/checkpoint` goes on from
-there.
+language model from instructions; the vision encoders stay as published. `vla-train train --init VLM/checkpoint` goes on
+from there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vla.data.loader import MixtureLoader
 from vla.data.whole import LeftOut, SkipOptions
 from vla.errors import ImageError, TrainingError
 from vla.model.checkpoint import Checkpoint
-from vla.model.prompt import Prompter, TokenSequence
+from vla.model.prompt import PromptBuilder, TokenSequence
 from vla.train.collate import Placed, padded
 from vla.train.config import Loop, ModelOptions, recorded
 from vla.train.initialize import initial_checkpoint
@@ -99,12 +99,12 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 class CollateConversations:
     """Writes the sequences of conversations, loads their images and pads; picklable, for loader workers."""
 
-    prompter: Prompter
+    prompts: PromptBuilder
     longest: int
 
     def __call__(self, conversations: Sequence[Conversation]) -> Placed:
         """Return the batch and the names of its rows."""
-        config = self.prompter.config
+        config = self.prompts.config
         sequences = [self._sequence(conversation) for conversation in conversations]
         seen = [load_image(one.image, config.image_size) for one in conversations if one.image is not None]
         if seen:
@@ -117,8 +117,8 @@ class CollateConversations:
 
     def _sequence(self, conversation: Conversation) -> TokenSequence:
         seen = conversation.image is not None
-        sequence = self.prompter.conversation(conversation.turns, seen, self.longest)
-        if seen and int(sequence.observation.sum()) < self.prompter.config.observation_tokens:
+        sequence = self.prompts.conversation(conversation.turns, seen, self.longest)
+        if seen and int(sequence.observation.sum()) < self.prompts.config.observation_tokens:
             raise TrainingError(
                 f"Conversation {conversation.name!r}: its first {self.longest} tokens hold only a part of its image. "
                 "Raise --longest."
@@ -153,11 +153,11 @@ def _prepare(config: VlmConfig, accelerator: Accelerator) -> Run:
     texts = [text for conversation in conversations for turn in conversation.turns for text in turn]
     checkpoint = initial_checkpoint(config.init, config.model, texts, "vlm", True, config.loop.seed)
     _check(checkpoint, config.longest)
-    checkpoint.model.towers.requires_grad_(False)
+    checkpoint.model.vision_encoders.requires_grad_(False)
     checkpoint.model.language.requires_grad_(config.step == "finetune")
     loader = MixtureLoader(
         ConversationSamples(conversations, config.loop.seed),
-        CollateConversations(checkpoint.prompter, config.longest),
+        CollateConversations(checkpoint.prompts, config.longest),
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
         workers=config.loop.workers,
@@ -180,9 +180,9 @@ def load_image(path: Path, size: int) -> NDArray[np.uint8]:
 
 def _check(checkpoint: Checkpoint, longest: int) -> None:
     config = checkpoint.config
-    if len(config.cameras) != 1 or config.state_size:
+    if len(config.cameras) != 1 or config.proprio_dim:
         raise TrainingError("A conversation is about one image and no state: train with one view and without state.")
-    header = checkpoint.prompter.conversation([("", "")], True, 1 << 30)
+    header = checkpoint.prompts.conversation([("", "")], True, 1 << 30)
     needed = int(header.observation.nonzero()[0].max()) + 1
     if not needed < longest <= config.language.context:
         raise TrainingError(

@@ -23,7 +23,7 @@ from transformers import (
 
 from vla.actions import BINS
 from vla.errors import WeightsError, listed
-from vla.model.config import LanguageConfig, TowerConfig
+from vla.model.config import LanguageConfig, VisionEncoderConfig
 from vla.model.network import MotionVLA
 from vla.weights.onnx import dinov2_from_onnx
 from vla.weights.packages import package_file
@@ -38,7 +38,7 @@ UNREADABLE = (
 
 _TABLE, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
-_TOWER_CLASSES: Mapping[str, type[PreTrainedModel]] = {
+_ENCODER_CLASSES: Mapping[str, type[PreTrainedModel]] = {
     "siglip": SiglipVisionModel,
     "dinov2": Dinov2Model,
     "dinov2_with_registers": Dinov2WithRegistersModel,
@@ -51,36 +51,36 @@ _POSITIONS = {
 
 
 def load_pretrained(model: MotionVLA) -> None:
-    """Load every tower and the language model from the sources in the model's configuration; "" leaves random weights.
+    """Load every vision encoder and the language model from their sources; "" leaves random weights.
 
     Raises:
         WeightsError: a source cannot be reached, or its tensors do not fit.
     """
-    for tower in model.config.towers:
-        load_tower(model, tower)
+    for encoder in model.config.vision_encoders:
+        load_vision_encoder(model, encoder)
     language = model.config.language
     if language.source:
         load_language(model, language_state(language), language.source)
 
 
-def load_tower(model: MotionVLA, config: TowerConfig) -> None:
-    """Load one tower from its source, and note the hash of what was published; "" leaves random weights."""
+def load_vision_encoder(model: MotionVLA, config: VisionEncoderConfig) -> None:
+    """Load one vision encoder from its source, and note the hash of what was published; "" leaves random weights."""
     if config.source:
-        tower = model.towers[config.name]
-        published = _used(tower_state(config), config)
+        encoder = model.vision_encoders[config.name]
+        published = _used(vision_encoder_state(config), config)
         load_exactly(
-            tower.network,
-            fit_tower(published, config, model.config.image_size),
-            f"Tower {config.name!r} from {config.source!r}",
+            encoder.network,
+            fit_vision_encoder(published, config, model.config.image_size),
+            f"Vision encoder {config.name!r} from {config.source!r}",
         )
-        tower.published_hash = fingerprint(published.items())
+        encoder.published_hash = fingerprint(published.items())
 
 
-def tower_state(config: TowerConfig) -> State:
-    """Read a published tower's tensors, with the names of `transformers` and at its own image size."""
+def vision_encoder_state(config: VisionEncoderConfig) -> State:
+    """Read a published encoder's tensors, with the names of `transformers` and at its own image size."""
     if config.source.startswith("package:"):
         return dinov2_from_onnx(package_file(config.source), config.layers)
-    return _from_hub(_TOWER_CLASSES[config.kind], config.source, {"pretrained_model_name_or_path": config.source})
+    return _from_hub(_ENCODER_CLASSES[config.kind], config.source, {"pretrained_model_name_or_path": config.source})
 
 
 def language_state(config: LanguageConfig) -> State:
@@ -93,10 +93,10 @@ def language_state(config: LanguageConfig) -> State:
     return _from_hub(AutoModelForCausalLM, config.source, {**where, "dtype": torch.float32})
 
 
-def fit_tower(state: Mapping[str, Tensor], config: TowerConfig, image_size: int) -> State:
-    """Leave out what our tower does not run, and resample position embeddings to another grid.
+def fit_vision_encoder(state: Mapping[str, Tensor], config: VisionEncoderConfig, image_size: int) -> State:
+    """Leave out what our vision encoder does not run, and resample position embeddings to another grid.
 
-    Bicubic with antialiasing, as timm does when Prismatic builds its towers at 224 px.
+    Bicubic with antialiasing, as timm does when Prismatic builds its vision encoders at 224 px.
     """
     fitted = _used(state, config)
     name = _POSITIONS[config.kind]
@@ -200,9 +200,9 @@ def _from_hub(kind: type[PreTrainedModel], source: str, where: Mapping[str, Any]
     return dict(network.state_dict())
 
 
-def _used(state: Mapping[str, Tensor], config: TowerConfig) -> State:
-    """Leave out the published tensors that our tower does not run."""
-    skipped = range(config.layers - config.skipped_layers, config.layers)
+def _used(state: Mapping[str, Tensor], config: VisionEncoderConfig) -> State:
+    """Leave out the published tensors that our vision encoder does not run."""
+    skipped = range(config.layers_run, config.layers)
     blocks = tuple(f"encoder.{name}.{index}." for name in ("layer", "layers") for index in skipped)
     unused = (*blocks, "layernorm.", "post_layernorm.", "head.", "embeddings.mask_token", "embeddings.position_ids")
     return {name: value for name, value in state.items() if not name.startswith(unused)}

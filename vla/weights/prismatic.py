@@ -1,9 +1,9 @@
 """Prismatic checkpoints (`prism-qwen25-extra-dinosiglip-224px+0_5b` and its kind) into our network.
 
 Layout: `{"model": {"vision_backbone": {...}, "llm_backbone": {...}, "projector": {...}}}` as `torch.save` wrote it,
-with timm's names in the towers (`dino_featurizer.`, `siglip_featurizer.`), `llm.` before the language model's and
-`projector.` before the projector's. The towers are absent where they were frozen; they come from their own sources
-then.
+with timm's names in the vision encoders (`dino_featurizer.`, `siglip_featurizer.`), `llm.` before the language
+model's and `projector.` before the projector's. The vision encoders are absent where they were frozen; they come from
+their own sources then.
 Source: `prismatic/models/vlms/prismatic.py` and `prismatic/training/strategies/fsdp.py` of TRI-ML/prismatic-vlms.
 """
 
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from vla.errors import WeightsError, listed
-from vla.model.config import TowerConfig
+from vla.model.config import VisionEncoderConfig
 from vla.model.network import MotionVLA
 from vla.weights.foreign import what_file
-from vla.weights.load import UNREADABLE, State, fit_tower, load_exactly, load_language, load_tower
+from vla.weights.load import UNREADABLE, State, fit_vision_encoder, load_exactly, load_language, load_vision_encoder
 
 _PARTS = {"vision_backbone", "llm_backbone", "projector"}
 
@@ -54,11 +54,11 @@ def load_prismatic(model: MotionVLA, path: Path) -> tuple[str, ...]:
     """Load a Prismatic checkpoint.
 
     Args:
-        model: with towers named `dino` and `siglip`.
+        model: with vision encoders named `dino` and `siglip`.
         path: the `.pt` file.
 
     Returns:
-        Names of the towers that the checkpoint held; the others were loaded from their own sources.
+        Names of the vision encoders that the checkpoint held; the others were loaded from their own sources.
 
     Raises:
         WeightsError: another layout, tensors that do not fit, or a model that already acts.
@@ -66,25 +66,26 @@ def load_prismatic(model: MotionVLA, path: Path) -> tuple[str, ...]:
     _refuse_vla(path)
     parts = read_prismatic(path)
     vision = parts.get("vision_backbone", {})
-    prefixes = tuple(f"{tower.name}_featurizer." for tower in model.config.towers)
+    prefixes = tuple(f"{encoder.name}_featurizer." for encoder in model.config.vision_encoders)
     unknown = [key for key in vision if not key.startswith(prefixes)]
     if unknown:
         raise WeightsError(
-            f"{path}: the vision backbone has tensors of no tower of the preset {model.config.name!r}, such as "
+            f"{path}: the vision backbone has tensors of no vision encoder of the preset {model.config.name!r}, "
+            "such as "
             f"{listed(unknown[:1])}. Give the preset of these weights with --model.preset."
         )
     _load(model.projector, _without_prefix(parts["projector"], "projector."), f"{path}: projector", model)
     load_language(model, _without_prefix(parts["llm_backbone"], "llm."), f"{path}: llm_backbone")
     held = []
-    for tower, prefix in zip(model.config.towers, prefixes, strict=True):
+    for encoder, prefix in zip(model.config.vision_encoders, prefixes, strict=True):
         theirs = {key: value for key, value in vision.items() if key.startswith(prefix)}
         if theirs:
-            state = tower_from_timm(_without_prefix(theirs, prefix), tower)
-            fitted = fit_tower(state, tower, model.config.image_size)
-            _load(model.towers[tower.name].network, fitted, f"{path}: {prefix}*", model)
-            held.append(tower.name)
+            state = vision_encoder_from_timm(_without_prefix(theirs, prefix), encoder)
+            fitted = fit_vision_encoder(state, encoder, model.config.image_size)
+            _load(model.vision_encoders[encoder.name].network, fitted, f"{path}: {prefix}*", model)
+            held.append(encoder.name)
         else:
-            load_tower(model, tower)
+            load_vision_encoder(model, encoder)
     return tuple(held)
 
 
@@ -154,7 +155,7 @@ def _is_tensor(value: object) -> bool:
     return isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
 
 
-def tower_from_timm(state: Mapping[str, Tensor], config: TowerConfig) -> State:
+def vision_encoder_from_timm(state: Mapping[str, Tensor], config: VisionEncoderConfig) -> State:
     """Rename the tensors of timm's `VisionTransformer` to those of `transformers`.
 
     timm adds no position to the class token of DINOv2 with registers; `transformers` adds one, which becomes zero.
@@ -171,13 +172,13 @@ def tower_from_timm(state: Mapping[str, Tensor], config: TowerConfig) -> State:
     return renamed
 
 
-def _rename(name: str, config: TowerConfig) -> str:
+def _rename(name: str, config: VisionEncoderConfig) -> str:
     for pattern, ours in _RENAMES[config.kind]:
         name = re.sub(pattern, ours, name)
     return name
 
 
-def _positions(value: Tensor, config: TowerConfig) -> State:
+def _positions(value: Tensor, config: VisionEncoderConfig) -> State:
     if config.kind == "siglip":
         return {"embeddings.position_embedding.weight": value[0]}
     if config.kind == "dinov2_with_registers":

@@ -46,7 +46,7 @@ class LiberoExpert:
         suite: a LIBERO suite.
         noise: standard deviation in metres of what is added to every commanded displacement; 0 is deterministic.
         speed: factor on how fast the hand moves, 0.5 to 1.5, within what the controller allows.
-        steady: take the same of several sound grasps in nearly all scenes of a task, not the roomiest.
+        consistent_grasp: take the same of several sound grasps in nearly all scenes of a task, not the roomiest.
     """
 
     name = "expert"
@@ -54,7 +54,7 @@ class LiberoExpert:
     cameras: tuple[str, ...] = ()
     replan_every = 1
 
-    def __init__(self, suite: Suite, *, noise: float = 0.0, speed: float = 1.0, steady: bool = False) -> None:
+    def __init__(self, suite: Suite, *, noise: float = 0.0, speed: float = 1.0, consistent_grasp: bool = False) -> None:
         if not noise >= 0:
             raise UsageError(f"The expert's noise is {noise}; metres, 0 or more, are expected.")
         if not 0.5 <= speed <= 1.5:
@@ -63,7 +63,7 @@ class LiberoExpert:
         self._suite = suite
         self._noise = noise
         self._speed = speed
-        self._taste = STEADY if steady else ROOMIEST
+        self._taste = STEADY if consistent_grasp else ROOMIEST
         self._env: Env | None = None
         self._run: _Run | None = None
 

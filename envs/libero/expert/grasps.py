@@ -19,7 +19,7 @@ _ARM = 0.70  # metres from a Panda's shoulder to its wrist with the arm stretche
 
 
 @dataclass(frozen=True)
-class Taste:
+class GraspPreference:
     """What makes one of several sound grasps the better one, in metres of room that it is worth.
 
     Attributes:
@@ -41,10 +41,10 @@ class Taste:
     near: float = 0.0
 
 
-ROOMIEST = Taste()
+ROOMIEST = GraspPreference()
 """As much room as there is: another side of the same bowl whenever its neighbours stand a little otherwise."""
 
-STEADY = Taste(enough=0.018, room=0.0, stretch=0.99, strain=3.0, turned=0.019, left=0.02, near=0.005)
+STEADY = GraspPreference(enough=0.018, room=0.0, stretch=0.99, strain=3.0, turned=0.019, left=0.02, near=0.005)
 """The same side in nearly all scenes of a task, so that a learner is shown one way; room enough, not the most."""
 
 
@@ -69,7 +69,7 @@ def best_grasp(
     name: str,
     tried: Sequence[Grasp] = (),
     move: FloatArray | None = None,
-    taste: Taste = ROOMIEST,
+    preference: GraspPreference = ROOMIEST,
 ) -> Grasp:
     """Return the grasp of a thing that keeps clear of the others, is within reach and was not tried before.
 
@@ -78,7 +78,7 @@ def best_grasp(
         name: the thing.
         tried: grasps that did not hold.
         move: displacement `[3]`, metres, to where the thing will be put; there, too, the hand must not touch anything.
-        taste: which of several sound grasps is the best.
+        preference: which of several sound grasps is the best.
 
     Raises:
         UsageError: nothing of the thing fits between the fingers.
@@ -92,7 +92,7 @@ def best_grasp(
     grasps = grasps or list(_rim_grasps(points, scene.position(name)))
     if not grasps:
         raise UsageError(f"The LIBERO expert finds no grasp for {name!r}: it is wider than {_WIDEST} m all over.")
-    return max(grasps, key=lambda grasp: _score(scene, grasp, near, tried, taste))
+    return max(grasps, key=lambda grasp: _score(scene, grasp, near, tried, preference))
 
 
 def _rim_grasps(points: FloatArray, centre: FloatArray) -> Iterator[Grasp]:
@@ -123,15 +123,23 @@ def _span_grasps(points: FloatArray) -> Iterator[Grasp]:
             yield Grasp(np.array([x, y, height]), float(yaw), float(width + 0.012 * abs(yaw)))
 
 
-def _score(scene: Scene, grasp: Grasp, near: Sequence[FloatArray], tried: Sequence[Grasp], taste: Taste) -> float:
+def _score(
+    scene: Scene, grasp: Grasp, near: Sequence[FloatArray], tried: Sequence[Grasp], preference: GraspPreference
+) -> float:
     gap = min(_clearance(grasp, others) for others in near)
     repeated = sum(
         abs(grasp.yaw - other.yaw) < 0.1 and np.linalg.norm(grasp.position[:2] - other.position[:2]) < 0.04
         for other in tried
     )
-    strain = max(0.0, stretch(scene.base, grasp.position) - taste.stretch)
-    score = 8 * min(gap, taste.enough) + taste.room * gap - 0.3 * grasp.cost - taste.strain * strain - 0.06 * repeated
-    return score - taste.turned * abs(grasp.yaw) - taste.left * (grasp.yaw > 0) - taste.near * grasp.near
+    strain = max(0.0, stretch(scene.base, grasp.position) - preference.stretch)
+    score = (
+        8 * min(gap, preference.enough)
+        + preference.room * gap
+        - 0.3 * grasp.cost
+        - preference.strain * strain
+        - 0.06 * repeated
+    )
+    return score - preference.turned * abs(grasp.yaw) - preference.left * (grasp.yaw > 0) - preference.near * grasp.near
 
 
 def stretch(base: FloatArray, position: FloatArray) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from envs.experts.intent import GripperEvent
 from envs.libero.expert.geometry import down, rotation_vector
-from envs.libero.expert.grasps import ROOMIEST, Taste
+from envs.libero.expert.grasps import ROOMIEST, GraspPreference
 from envs.libero.expert.scene import TIP, Scene
 from evals.types import FloatArray
 
@@ -54,9 +54,9 @@ class Hand:
         taste: which of several sound grasps it takes.
     """
 
-    def __init__(self, scene: Scene, taste: Taste = ROOMIEST) -> None:
+    def __init__(self, scene: Scene, preference: GraspPreference = ROOMIEST) -> None:
         self.scene = scene
-        self.taste = taste
+        self.preference = preference
         self.rotation = down(0.0)
         self.closed = False
 

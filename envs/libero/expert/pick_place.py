@@ -25,7 +25,7 @@ def pick(hand: Hand, thing: str, spot: Spot, attempts: int = 4) -> Generator[Com
     scene = hand.scene
     tried: list[Grasp] = []
     for _ in range(attempts):
-        grasp = best_grasp(scene, thing, tried, spot(scene, thing) - scene.position(thing), hand.taste)
+        grasp = best_grasp(scene, thing, tried, spot(scene, thing) - scene.position(thing), hand.preference)
         tried.append(grasp)
         hand.rotation = down(grasp.yaw)
         hand.closed = False

@@ -28,7 +28,7 @@ def push(hand: Hand, thing: str, region: str) -> Commands:
     scene = hand.scene
     route = _route(scene, thing, region)
     start = scene.position(thing)
-    grasp = best_grasp(scene, thing, move=np.array([*(route[-1] - start[:2]), 0.0]), taste=hand.taste)
+    grasp = best_grasp(scene, thing, move=np.array([*(route[-1] - start[:2]), 0.0]), preference=hand.preference)
     hand.rotation = down(grasp.yaw)
     hand.closed = False
     yield from hand.travel(grasp.position + _LIFT, ignoring=(thing,))

@@ -23,7 +23,7 @@ from vla.errors import TrainingError
 from vla.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vla.model.network import MotionVLA
 from vla.model.presets import preset
-from vla.model.prompt import Prompter
+from vla.model.prompt import PromptBuilder
 from vla.model.tokenizer import make_tokenizer
 from vla.motion.labellers import AdaptiveLabeller, RawLabeller
 from vla.motion.language import describe
@@ -52,7 +52,7 @@ def save_nano(folder, demos, seed=0, stage="finetune", motion=True, instructions
     torch.manual_seed(seed)
     model = MotionVLA(config, tokenizer.get_vocab_size())
     statistics = {"reach": statistics_of("reach", [episode.actions for episode in episodes])}
-    save_checkpoint(folder, Checkpoint(model, Prompter(tokenizer, config), statistics, stage))
+    save_checkpoint(folder, Checkpoint(model, PromptBuilder(tokenizer, config), statistics, stage))
     return folder
 
 
@@ -79,10 +79,10 @@ def test_vectors_are_rows_of_the_embedding_table(pair):
     checkpoint = load_checkpoint(pair[0])
     table = checkpoint.model.language.get_input_embeddings().weight.detach().numpy()
     np.testing.assert_allclose(vectors.values, table[vectors.clusters], atol=1e-3)
-    first = checkpoint.prompter.actions.first_token_id
+    first = checkpoint.prompts.actions.first_token_id
     assert vectors.clusters[vectors.members("action")].tolist() == list(range(first, first + 256))
     motion, words = (set(vectors.clusters[vectors.members(group)]) for group in ("motion", "word"))
-    assert motion == set(motion_token_ids(checkpoint.prompter))
+    assert motion == set(motion_token_ids(checkpoint.prompts))
     assert not motion & words
     assert {"_forward", "_gripper", "stop"} <= set(vectors.texts[vectors.members("motion")])
 

@@ -110,7 +110,7 @@ def test_steps_in_which_said_and_done_agree_are_counted(report, write_run, tmp_p
     said = np.array(["move forward"] * 15 + ["stop"] * 5)
     (path / "traces").mkdir()
     name = read_run(path).results[0].episode_id
-    np.savez(path / "traces" / f"{name}.npz", actions=actions, said=said, success=np.zeros(20, bool))
+    np.savez(path / "traces" / f"{name}.npz", actions=actions, motion=said, success=np.zeros(20, bool))
     assert "Said and done agree in 15 of 20 steps." in words(report(path))
 
 
@@ -152,11 +152,11 @@ def test_a_trace_that_does_not_read_leaves_a_note_in_its_place(report, reach_run
     content = trace.read_bytes()
     with np.load(trace) as stored:
         arrays = dict(stored)
-    changed = {"flat": arrays["actions"].ravel(), "NaN": arrays["actions"] * np.nan, "text": arrays["said"]}
+    changed = {"flat": arrays["actions"].ravel(), "NaN": arrays["actions"] * np.nan, "text": arrays["motion"]}
     if damage in changed:
         np.savez(trace, **arrays | {"actions": changed[damage]})
     elif damage == "short":
-        np.savez(trace, **arrays | {"said": arrays["said"][:3]})
+        np.savez(trace, **arrays | {"motion": arrays["motion"][:3]})
     elif damage == "partial":
         trace.with_suffix(".partial.npz").write_bytes(content[:700])
     else:

@@ -17,5 +17,5 @@ def build(task, cameras=()):
     return make(SUITE, SUITE.tasks[task], cameras)
 
 
-def run(env, actions, look=False):
-    return [env.step(action, look) for action in actions]
+def run(env, actions, render=False):
+    return [env.step(action, render) for action in actions]

@@ -43,7 +43,7 @@ def orientation(step):
 def turned(env, rotation, steps=8):
     """Orientation after one action that turns and some that hold, in the base frame."""
     run(env, [np.array([0, 0, 0, *rotation, 1.0]), *[IDLE] * (steps - 1)])
-    return orientation(env.step(IDLE, look=True))
+    return orientation(env.step(IDLE, render=True))
 
 
 def degrees(a, b):
@@ -52,7 +52,7 @@ def degrees(a, b):
 
 def test_a_turn_of_60_degrees_is_an_axis_angle_and_not_euler_angles_and_comes_back():
     env = build(SPOON)
-    before = orientation(env.reset(episode(SPOON), look=True))
+    before = orientation(env.reset(episode(SPOON), render=True))
     rotation = np.radians(60) * np.array([1.0, 1.0, 1.0]) / np.sqrt(3)
     after = turned(env, rotation)
     assert degrees(after, axis_angle_to_matrix(rotation) @ before) < 2
@@ -62,27 +62,27 @@ def test_a_turn_of_60_degrees_is_an_axis_angle_and_not_euler_angles_and_comes_ba
 
 def test_the_controllers_target_turns_by_exactly_what_is_commanded():
     env = build(SPOON)
-    env.reset(episode(SPOON), look=False)
+    env.reset(episode(SPOON), render=False)
     robot = env.scene_now.robot
     before = robot.target_in_base.to_transformation_matrix()[:3, :3]
     rotation = np.radians(60) * np.array([0.6, 0.0, 0.8])
-    env.step(np.array([0, 0, 0, *rotation, 1.0]), look=False)
+    env.step(np.array([0, 0, 0, *rotation, 1.0]), render=False)
     after = robot.target_in_base.to_transformation_matrix()[:3, :3]
     np.testing.assert_allclose(after @ before.T, axis_angle_to_matrix(rotation), atol=1e-5)
 
 
 def test_the_gripper_opens_at_plus_one_and_closes_at_minus_one():
     env = build(SPOON)
-    start = gripper_width(env.reset(episode(SPOON), look=True))
+    start = gripper_width(env.reset(episode(SPOON), render=True))
     assert start == pytest.approx(0.074, abs=1e-3)
-    closed = run(env, [np.array([0, 0, 0, 0, 0, 0, -1.0])] * 5, look=True)[-1]
+    closed = run(env, [np.array([0, 0, 0, 0, 0, 0, -1.0])] * 5, render=True)[-1]
     assert gripper_width(closed) < 0.035
-    assert gripper_width(run(env, [IDLE] * 5, look=True)[-1]) > 0.07
+    assert gripper_width(run(env, [IDLE] * 5, render=True)[-1]) > 0.07
 
 
 def test_the_state_is_the_gripper_links_pose_in_the_base_frame():
     env = build(SPOON)
-    state = env.reset(episode(SPOON), look=True).observation.state
+    state = env.reset(episode(SPOON), render=True).observation.state
     robot = env.scene_now.robot
     world = robot.gripper_link.entity.pose.to_transformation_matrix()
     base = robot.base_link.entity.pose.to_transformation_matrix()
@@ -95,15 +95,15 @@ def test_the_state_is_the_gripper_links_pose_in_the_base_frame():
 
 def test_a_move_along_x_goes_away_from_the_base():
     env = build(SPOON)
-    before = env.reset(episode(SPOON), look=True).observation.state
-    moved = run(env, [np.array([0.02, 0, 0, 0, 0, 0, 1.0]), *[IDLE] * 4], look=True)[-1].observation.state
+    before = env.reset(episode(SPOON), render=True).observation.state
+    moved = run(env, [np.array([0.02, 0, 0, 0, 0, 0, 1.0]), *[IDLE] * 4], render=True)[-1].observation.state
     np.testing.assert_allclose(moved[:3] - before[:3], [0.02, 0, 0], atol=2e-3)
 
 
 def test_objects_fall_where_they_fall_in_the_original():
     for task, number in ((SPOON, 0), (SPOON, 13), (CARROT, 7), (STACK, 20)):
         env = build(task)
-        env.reset(episode(task, number), look=False)
+        env.reset(episode(task, number), render=False)
         rest = original_rest(BRIDGE_TASKS[task].name)[number]
         for body, pose in zip((env.scene_now.source, env.scene_now.target), rest, strict=True):
             assert np.linalg.norm(body.entity.pose.p - pose[:3]) < 2e-4
@@ -112,7 +112,7 @@ def test_objects_fall_where_they_fall_in_the_original():
 
 def test_an_eggplant_stays_where_the_original_left_it():
     env = build(EGGPLANT)
-    env.reset(episode(EGGPLANT, 12), look=False)
+    env.reset(episode(EGGPLANT, 12), render=False)
     rest = original_rest(BRIDGE_TASKS[EGGPLANT].name)[12]
     assert np.linalg.norm(env.objects()["eggplant"] - rest[0, :3]) < 2e-4
     run(env, [IDLE] * 5)
@@ -125,10 +125,10 @@ def test_recorded_actions_do_here_what_they_do_in_the_original(key):
     name, number = key.split("/")
     task = next(task.id for task in SUITE.tasks if task.name == name)
     env = build(task)
-    env.reset(episode(task, int(number)), look=False)
+    env.reset(episode(task, int(number)), render=False)
     gripper, success = [], []
     for action in np.array(recorded["actions"]):
-        success.append(env.step(action, look=False).success)
+        success.append(env.step(action, render=False).success)
         gripper.append(env.scene_now.robot.gripper_link.entity.pose.p)
     away = np.linalg.norm(np.array(gripper) - recorded["gripper"], axis=1)
     assert np.median(away) < 2e-4
@@ -141,7 +141,7 @@ def test_the_spoon_is_hollow(pack):
     file = pack / DATASET / "custom/models/bridge_spoon_generated_modified/collision.obj"
     assert len(convex_pieces(file)) == 4
     env = build(SPOON)
-    env.reset(episode(SPOON), look=False)
+    env.reset(episode(SPOON), render=False)
     assert env.scene_now.source.mass == pytest.approx(0.043058, abs=1e-5)  # SAPIEN 2.2.2's
 
 
@@ -149,20 +149,20 @@ def test_the_spoon_is_hollow(pack):
 def test_an_episode_is_the_same_after_another_one(task):
     actions = np.random.default_rng(0).uniform(-0.02, 0.02, (5, 7))
     env = build(task)
-    first = [env.reset(episode(task, 24), look=False), *run(env, actions)]
-    env.reset(episode(task, 1), look=False)
+    first = [env.reset(episode(task, 24), render=False), *run(env, actions)]
+    env.reset(episode(task, 1), render=False)
     run(env, actions[:2])
-    again = [env.reset(episode(task, 24), look=False), *run(env, actions)]
-    assert [step.physics.tobytes() for step in first] == [step.physics.tobytes() for step in again]
+    again = [env.reset(episode(task, 24), render=False), *run(env, actions)]
+    assert [step.sim_state.tobytes() for step in first] == [step.sim_state.tobytes() for step in again]
 
 
 def trajectory(task, cameras):
     """Physics of a short episode, and the images of its steps."""
     env = build(task, cameras)
-    steps = [env.reset(episode(task), look=True), *run(env, [IDLE] * 2), env.step(IDLE, look=True)]
+    steps = [env.reset(episode(task), render=True), *run(env, [IDLE] * 2), env.step(IDLE, render=True)]
     pictures = [step.observation.images for step in steps if step.observation]
     drawn = [step.render_seconds > 0 for step in steps]
-    return [step.physics.tobytes() for step in steps], pictures, drawn, env.renderer()
+    return [step.sim_state.tobytes() for step in steps], pictures, drawn, env.renderer()
 
 
 def test_drawing_changes_nothing_and_happens_only_when_looked_at(pack):
@@ -190,28 +190,28 @@ def test_the_expert_solves_a_scene_and_doing_nothing_does_not(task):
     env = build(task)
     expert = BridgeExpert(SUITE)
     expert.attach(env)
-    step = env.reset(episode(task, 5), look=True)
+    step = env.reset(episode(task, 5), render=True)
     expert.begin(episode(task, 5))
     assert not step.success
     said = set()
     for _ in range(SUITE.tasks[task].max_steps):
         chunk = expert.act([step.observation])[0]
         said.add(chunk.motion)
-        step = env.step(chunk.actions[0], look=True)
+        step = env.step(chunk.actions[0], render=True)
     assert step.success
     assert {"close gripper", "open gripper", "stop"} <= said
-    env.reset(episode(task, 5), look=False)
+    env.reset(episode(task, 5), render=False)
     assert not any(step.success for step in run(env, [IDLE] * 10))
 
 
 def test_a_carrot_that_leans_on_the_plate_and_touches_the_table_is_not_on_the_plate():
     env = build(CARROT)
-    env.reset(episode(CARROT), look=False)
+    env.reset(episode(CARROT), render=False)
     scene = env.scene_now
     rest = np.array([[*body.entity.pose.p, *body.entity.pose.q] for body in (scene.source, scene.target)])
     rest[0, :3] = rest[1, :3] + [0.0, 0.06, 0.03]
     scene.place(Start(BRIDGE_TASKS[CARROT].placements[0], rest))
-    env.step(IDLE, look=False)
+    env.step(IDLE, render=False)
     assert not scene.success()
     scene.task = replace(scene.task, clear_contact=False)
     assert scene.success()
@@ -222,12 +222,12 @@ def test_wrong_use_is_refused(monkeypatch, tmp_path):
         build(SPOON, ("wrist",))
     env = build(SPOON)
     with pytest.raises(ContractError, match="reset the env before"):
-        env.step(IDLE, look=False)
+        env.step(IDLE, render=False)
     with pytest.raises(ContractError, match="built for task 0, not for task 1"):
-        env.reset(episode(CARROT), look=False)
-    env.reset(episode(SPOON), look=False)
+        env.reset(episode(CARROT), render=False)
+    env.reset(episode(SPOON), render=False)
     with pytest.raises(ContractError, match=r"shape \(6,\)"):
-        env.step(np.zeros(6), look=False)
+        env.step(np.zeros(6), render=False)
     monkeypatch.setenv("MS_ASSET_DIR", str(tmp_path))
     with pytest.raises(MissingAssetsError, match="vla-eval assets simpler_bridge"):
         build(SPOON)
@@ -237,12 +237,12 @@ def test_a_grasp_counts_from_the_first_and_from_the_fifth_step_as_simpler_env_co
     env = build(SPOON)
     expert = BridgeExpert(SUITE)
     expert.attach(env)
-    step = env.reset(episode(SPOON, 5), look=True)
+    step = env.reset(episode(SPOON, 5), render=True)
     expert.begin(episode(SPOON, 5))
     assert step.partial == {}
     seen = []
     for _ in range(SUITE.tasks[SPOON].max_steps):
-        step = env.step(expert.act([step.observation])[0].actions[0], look=True)
+        step = env.step(expert.act([step.observation])[0].actions[0], render=True)
         seen.append(step.partial)
     assert next(iter(step.partial)) == "is_src_obj_grasped"
     first = [row["is_src_obj_grasped"] for row in seen].index(True)
@@ -255,5 +255,5 @@ def test_a_grasp_counts_from_the_first_and_from_the_fifth_step_as_simpler_env_co
         "moved_wrong_obj": False,
         "src_on_target": True,
     }
-    env.reset(episode(SPOON, 5), look=False)
+    env.reset(episode(SPOON, 5), render=False)
     assert not any(run(env, [IDLE] * 10)[-1].partial.values())

@@ -23,26 +23,26 @@ def main():
     seed = episode.rng_seed("scene")
     env = make(suite, task, ("agentview", "wrist"))
 
-    env.reset(Episode(name, task.id, 7, 0, suite.protocol.hash), look=False)
-    env.step(np.ones(7), look=True)
+    env.reset(Episode(name, task.id, 7, 0, suite.protocol.hash), render=False)
+    env.step(np.ones(7), render=True)
 
-    looked = [True, False, *(i % 2 == 0 for i in range(int(steps) - 1))]
-    results = [env.reset(episode, look=looked[0])]
+    rendered = [True, False, *(i % 2 == 0 for i in range(int(steps) - 1))]
+    results = [env.reset(episode, render=rendered[0])]
     actions = np.random.default_rng(seed).uniform(-1, 1, (int(steps), 7))
-    results += [env.step(action, look) for action, look in zip(actions, looked[1:], strict=True)]
+    results += [env.step(action, render) for action, render in zip(actions, rendered[1:], strict=True)]
 
     model = env.simulator.sim.model
     split = 1 + model.nq + model.nv
-    physics = np.stack([result.physics for result in results])
+    sim_state = np.stack([result.sim_state for result in results])
     seen = [result.observation for result in results if result.observation is not None]
     np.savez(
         out,
         seed=seed,
-        looked=np.array(looked),
-        scene=env.scene(),
-        physics=physics[:, :split],
-        warm_start=physics[:, split : split + model.nv],
-        goal=physics[:, -12:],
+        rendered=np.array(rendered),
+        scene=env.static_state(),
+        sim_state=sim_state[:, :split],
+        warm_start=sim_state[:, split : split + model.nv],
+        goal=sim_state[:, -12:],
         success=[result.success for result in results],
         state=[observation.state for observation in seen],
         agentview=[observation.images["agentview"] for observation in seen],

@@ -22,7 +22,7 @@ IDLE = [0, 0, 0, 0, 0, 0, -1]
 
 def record(env, obs, done):
     return {
-        "physics": env.get_sim_state(),
+        "sim_state": env.get_sim_state(),
         "warm_start": env.sim.data.qacc_warmstart.copy(),
         "goal": np.concatenate([env.robots[0].controller.goal_pos, env.robots[0].controller.goal_ori.ravel()]),
         "agentview": obs["agentview_image"][::-1, ::-1],

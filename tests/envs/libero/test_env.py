@@ -34,8 +34,8 @@ def episode(initial_state, seed=0):
 
 def play(env, of, steps=3):
     """Run random actions and return a hash of the scene and of every state."""
-    states = [env.reset(of, look=False).physics, env.scene()]
-    states += [env.step(action, look=False).physics for action in of.rng("test").uniform(-1, 1, (steps, 7))]
+    states = [env.reset(of, render=False).sim_state, env.static_state()]
+    states += [env.step(action, render=False).sim_state for action in of.rng("test").uniform(-1, 1, (steps, 7))]
     return hashlib.sha256(b"".join(state.tobytes() for state in states)).hexdigest()
 
 
@@ -58,17 +58,17 @@ def test_an_episode_is_the_same_first_in_a_process_and_after_others(env, initial
 
 
 def test_looking_does_not_change_what_happens(env):
-    first = env.reset(episode(0), look=True)
-    looked = [env.step(np.full(7, 0.3), look=True).physics for _ in range(3)]
-    second = env.reset(episode(0), look=False)
-    assert (first.physics == second.physics).all()
-    assert all((env.step(np.full(7, 0.3), look=False).physics == state).all() for state in looked)
+    first = env.reset(episode(0), render=True)
+    rendered = [env.step(np.full(7, 0.3), render=True).sim_state for _ in range(3)]
+    second = env.reset(episode(0), render=False)
+    assert (first.sim_state == second.sim_state).all()
+    assert all((env.step(np.full(7, 0.3), render=False).sim_state == state).all() for state in rendered)
 
 
 def test_an_observation_comes_exactly_when_asked_for(env):
-    assert env.reset(episode(0), look=False).observation is None
-    seen = env.step(IDLE, look=True).observation
-    assert env.step(IDLE, look=False).observation is None
+    assert env.reset(episode(0), render=False).observation is None
+    seen = env.step(IDLE, render=True).observation
+    assert env.step(IDLE, render=False).observation is None
     assert (seen.episode, seen.step, seen.instruction) == (episode(0), 1, TASK.instruction)
     assert seen.images == {}
     assert seen.state.shape == (len(SUITE.state_space.names),)
@@ -76,10 +76,10 @@ def test_an_observation_comes_exactly_when_asked_for(env):
 
 
 def test_fixtures_move_with_the_seed_and_objects_do_not(env):
-    env.reset(episode(0, seed=0), look=False)
-    scene, objects = env.scene(), env.objects()
-    env.reset(episode(0, seed=1), look=False)
-    assert (env.scene() != scene).any()
+    env.reset(episode(0, seed=0), render=False)
+    scene, objects = env.static_state(), env.objects()
+    env.reset(episode(0, seed=1), render=False)
+    assert (env.static_state() != scene).any()
     assert np.linalg.norm(env.objects()["flat_stove_1"] - objects["flat_stove_1"]) > 1e-4
     assert np.linalg.norm(env.objects()["plate_1"] - objects["plate_1"]) < 1e-4
 
@@ -87,7 +87,7 @@ def test_fixtures_move_with_the_seed_and_objects_do_not(env):
 def test_states_from_50_on_are_new_placements(env):
     places = []
     for of in (episode(50), episode(51), episode(50, seed=1)):
-        step = env.reset(of, look=False)
+        step = env.reset(of, render=False)
         assert not step.success
         places.append(env.objects()["plate_1"])
     assert min(np.linalg.norm(a - b) for i, a in enumerate(places) for b in places[:i]) > 1e-4
@@ -96,44 +96,44 @@ def test_states_from_50_on_are_new_placements(env):
 
 def test_the_gripper_opens_and_closes_as_declared(env):
     space = SUITE.action_space
-    env.reset(episode(0), look=False)
+    env.reset(episode(0), render=False)
     widths = {}
     for name, command in (("closed", space.gripper_closed), ("open", space.gripper_open)):
         for _ in range(15):
-            step = env.step(np.array([0, 0, 0, 0, 0, 0, command]), look=True)
+            step = env.step(np.array([0, 0, 0, 0, 0, 0, command]), render=True)
         finger_left, finger_right = step.observation.state[6:]
         widths[name] = finger_left - finger_right
     assert widths["open"] > widths["closed"] + 0.05
 
 
 def test_a_unit_of_action_moves_at_most_its_declared_length(env):
-    env.reset(episode(0), look=False)
+    env.reset(episode(0), render=False)
     start = env.objects()["gripper"]
     for _ in range(20):
-        env.step(np.array([0, 0.4, 0, 0, 0, 0, -1]), look=False)
+        env.step(np.array([0, 0.4, 0, 0, 0, 0, -1]), render=False)
     moved = env.objects()["gripper"] - start
     assert 0.05 < moved[1] < 20 * 0.4 * SUITE.action_space.metres_per_unit
     assert abs(moved[0]) < 0.02
 
 
 def test_the_bowl_on_the_plate_is_success_and_the_next_episode_is_not(env):
-    assert not env.reset(episode(0), look=False).success
+    assert not env.reset(episode(0), render=False).success
     data = env.simulator.sim.data
     x, y, z = env.objects()["plate_1"]
     data.set_joint_qpos("akita_black_bowl_1_joint0", [x, y, z + 0.03, 1, 0, 0, 0])
-    assert any(env.step(IDLE, look=False).success for _ in range(10))
-    assert not env.reset(episode(0), look=False).success
+    assert any(env.step(IDLE, render=False).success for _ in range(10))
+    assert not env.reset(episode(0), render=False).success
 
 
 def test_a_stove_left_on_is_dark_in_the_next_episode(env):
-    env.reset(episode(0), look=False)
+    env.reset(episode(0), render=False)
     model, data = env.simulator.sim.model, env.simulator.sim.data
     burner = model.site_name2id("flat_stove_1_burner")
     assert model.site_rgba[burner][3] <= 0
     data.set_joint_qpos(env.simulator.env.fixtures_dict["flat_stove_1"].joints[0], 1.5)
-    env.step(IDLE, look=False)
+    env.step(IDLE, render=False)
     assert model.site_rgba[burner][3] > 0
-    env.reset(episode(0), look=False)
+    env.reset(episode(0), render=False)
     assert model.site_rgba[burner][3] <= 0
 
 
@@ -145,9 +145,9 @@ def test_the_caller_may_use_numpys_global_generator(env):
 
 def test_an_episode_of_another_task_is_refused(env):
     with pytest.raises(SimulatorError, match=r"libero_spatial task 4, the episode is of libero_spatial task 0"):
-        env.reset(Episode(SUITE.name, 0, 0, 0, ""), look=False)
+        env.reset(Episode(SUITE.name, 0, 0, 0, ""), render=False)
     with pytest.raises(SimulatorError, match="build another env"):
-        env.reset(Episode(libero_goal().name, 4, 0, 0, ""), look=False)
+        env.reset(Episode(libero_goal().name, 4, 0, 0, ""), render=False)
 
 
 def test_an_unknown_camera_is_refused_with_a_suggestion():
@@ -177,7 +177,7 @@ def test_building_a_scene_writes_nothing_and_says_nothing(tmp_path):
     config.parent.mkdir(parents=True)
     config.write_text("bddl_files: /nowhere")
     code = (
-        "from tests.envs.test_libero import *; make(SUITE, TASK, ()).reset(episode(0), look=True); import logging; "
+        "from tests.envs.test_libero import *; make(SUITE, TASK, ()).reset(episode(0), render=True); import logging; "
         "assert not any(isinstance(h, logging.FileHandler) for h in logging.getLogger('robosuite_logs').handlers)"
     )
     environment = {**os.environ, "HOME": str(home)}

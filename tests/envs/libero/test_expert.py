@@ -34,13 +34,13 @@ def play(policy, env, suite, task, initial_state=0, steps=None):
     episode = Episode(suite.name, task, initial_state, 0, suite.protocol.hash)
     policy.attach(env)
     policy.begin(episode)
-    step = env.reset(episode, look=False)
+    step = env.reset(episode, render=False)
     actions, sentences = [], []
     for t in range(steps or suite.tasks[task].max_steps):
         (chunk,) = policy.act([observe(episode, t)])
         actions.append(chunk.actions[0])
         sentences.append(chunk.motion)
-        step = env.step(chunk.actions[0], look=False)
+        step = env.step(chunk.actions[0], render=False)
         if step.success:
             break
     policy.end(episode)
@@ -110,13 +110,13 @@ def test_a_steady_one_takes_the_bowl_by_the_same_side_in_every_scene():
     env = make(SPATIAL, SPATIAL.tasks[9], ())
     sides = {ROOMIEST: set(), STEADY: set()}
     for state in range(12):
-        env.reset(Episode(SPATIAL.name, 9, state, 0, SPATIAL.protocol.hash), look=False)
+        env.reset(Episode(SPATIAL.name, 9, state, 0, SPATIAL.protocol.hash), render=False)
         scene = Scene(env.simulator)
         [goal] = scene.goals
         bowl, plate = goal.arguments
         move = on_thing(plate)(scene, bowl) - scene.position(bowl)
-        for taste, seen in sides.items():
-            grasp = best_grasp(scene, bowl, move=move, taste=taste)
+        for preference, seen in sides.items():
+            grasp = best_grasp(scene, bowl, move=move, preference=preference)
             seen.add((grasp.yaw, grasp.near))
     env.close()
     assert len(sides[STEADY]) == 1 < len(sides[ROOMIEST])

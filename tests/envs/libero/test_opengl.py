@@ -25,7 +25,7 @@ from evals.errors import RendererError
 from evals.types import Episode
 suite = libero_object()
 env = make(suite, suite.tasks[0], ())
-env.reset(Episode(suite.name, 0, 0, 0, ""), look=True)
+env.reset(Episode(suite.name, 0, 0, 0, ""), render=True)
 print(env.renderer())
 try:
     make(suite, suite.tasks[0], ("agentview",))

@@ -25,15 +25,15 @@ def test_states_and_pixels_are_those_of_the_reference_loop(name, task, tmp_path)
     ours = np.load(tmp_path / "ours.npz")
     run(HERE / "reference_loop.py", name, task, 3, int(ours["seed"]), STEPS, tmp_path / "reference.npz")
     reference = np.load(tmp_path / "reference.npz")
-    looked = ours["looked"]
+    rendered = ours["rendered"]
     assert suite.tasks[task].id == task
-    assert 0 < looked.sum() < len(looked), "both kinds of step must be there"
+    assert 0 < rendered.sum() < len(rendered), "both kinds of step must be there"
 
     assert (ours["scene"] == reference["scene"]).all()
-    for name in ("physics", "warm_start", "goal", "success"):
+    for name in ("sim_state", "warm_start", "goal", "success"):
         assert (ours[name] == reference[name]).all(), name
     for name in ("state", "agentview", "wrist"):
-        assert (ours[name] == reference[name][looked]).all(), name
+        assert (ours[name] == reference[name][rendered]).all(), name
 
 
 def run(script, *arguments):

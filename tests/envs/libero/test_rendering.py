@@ -20,13 +20,13 @@ suite = libero_object()
 episode = Episode(suite.name, 0, 0, 0, suite.protocol.hash)
 
 env = make(suite, suite.tasks[0], ("wrist",))
-step = env.reset(episode, look=True)
+step = env.reset(episode, render=True)
 images = step.observation.images
 assert list(images) == ["wrist"]
 assert images["wrist"].shape == (256, 256, 3) and images["wrist"].dtype == np.uint8
 assert images["wrist"].std() > 10, "an empty picture"
 assert step.render_seconds > 0
-assert env.step(np.zeros(7), look=False).render_seconds == 0
+assert env.step(np.zeros(7), render=False).render_seconds == 0
 assert (step.observation.images["wrist"] == images["wrist"]).all(), "an observation must not change later"
 assert env.renderer() not in ("", "none")
 try:
@@ -38,7 +38,7 @@ else:
 env.close()
 
 again = make(suite, suite.tasks[0], ("agentview", "wrist"))
-assert (again.reset(episode, look=True).observation.images["wrist"] == images["wrist"]).all()
+assert (again.reset(episode, render=True).observation.images["wrist"] == images["wrist"]).all()
 again.close()
 print("done")
 """

@@ -11,8 +11,8 @@ from evals.errors import RecordError, RunFolderError, UnknownNameError, UsageErr
 from evals.policies.replay import Replay
 from evals.registry import load_suite, make_env
 from evals.types import Episode
+from vla.data.demonstration import drop_perturbed_chunks
 from vla.data.demos import read_demos
-from vla.data.episode import whole_chunks
 from vla.data.errors import DataError
 from vla.data.export import export
 from vla.data.lerobot import read_lerobot
@@ -31,9 +31,9 @@ def images_of_a_live_run(suite, entry, actions, every, camera="agentview"):
     """What a camera that is on from the start sees before every `every`-th action."""
     env = make_env(suite, suite.tasks[entry["task"]], (camera,))
     episode = Episode(suite.name, entry["task"], entry["initial_state"], entry["seed"], suite.protocol.hash)
-    seen = [env.reset(episode, look=True).observation.images[camera]]
+    seen = [env.reset(episode, render=True).observation.images[camera]]
     for step, action in enumerate(actions[:-1], start=1):
-        result = env.step(action, look=step % every == 0)
+        result = env.step(action, render=step % every == 0)
         if result.observation is not None:
             seen.append(result.observation.images[camera])
     env.close()
@@ -47,16 +47,16 @@ def test_demonstrations_start_where_no_policy_is_evaluated(tmp_path):
 
 
 def test_recording_again_gives_the_same_demonstrations_for_any_number_of_workers(tmp_path):
-    one = recorded(tmp_path / "one", workers=1, pushed=0.2, noise=0.002)
-    two = recorded(tmp_path / "two", workers=2, pushed=0.2, noise=0.002)
+    one = recorded(tmp_path / "one", workers=1, push_fraction=0.2, noise=0.002)
+    two = recorded(tmp_path / "two", workers=2, push_fraction=0.2, noise=0.002)
     assert one == two
-    assert one["states_hash"] != recorded(tmp_path / "other", seed=1, pushed=0.2)["states_hash"]
+    assert one["states_hash"] != recorded(tmp_path / "other", seed=1, push_fraction=0.2)["states_hash"]
 
 
 def test_speeds_differ_and_pushed_steps_carry_no_intent(tmp_path):
-    manifest = recorded(tmp_path, trials=6, pushed=0.3)
+    manifest = recorded(tmp_path, trials=6, push_fraction=0.3)
     assert len({entry["steps"] for entry in manifest["episodes"]}) > 3
-    said = np.concatenate([np.load(tmp_path / entry["trace"])["said"] for entry in manifest["episodes"]])
+    said = np.concatenate([np.load(tmp_path / entry["trace"])["motion"] for entry in manifest["episodes"]])
     assert 0.05 < np.mean(said == "") < 0.6
 
 
@@ -81,7 +81,7 @@ def test_libero_images_drawn_later_are_those_of_the_live_run(tmp_path):
     live = images_of_a_live_run(load_suite("libero_spatial"), entry, np.load(trace)["actions"], 25)
     assert drawn.shape == live.shape == (-(-entry["steps"] // 25), 256, 256, 3)
     assert np.array_equal(drawn, live)
-    assert all(parse(str(sentence)) is not None for sentence in np.load(trace)["said"])
+    assert all(parse(str(sentence)) is not None for sentence in np.load(trace)["motion"])
 
 
 def test_a_trace_that_plays_differently_is_refused(tmp_path):
@@ -94,27 +94,31 @@ def test_a_trace_that_plays_differently_is_refused(tmp_path):
 
 
 def test_a_learner_gets_the_steps_that_were_drawn_and_meant(tmp_path):
-    recorded(tmp_path, trials=2, pushed=0.3)
+    recorded(tmp_path, trials=2, push_fraction=0.3)
     render(RenderConfig(tmp_path, every=4))
     episodes = list(read_demos(tmp_path))
     assert len(episodes) == 8
-    assert all((episode.usable % 4 == 0).all() for episode in episodes)
+    assert all((episode.valid_starts % 4 == 0).all() for episode in episodes)
     statistics = statistics_of("reach", [episode.actions for episode in episodes])
-    mixture = Mixture([Source(episodes, statistics, ("agentview",))], None, MixtureConfig(image_size=None, chunk=4))
-    assert len(mixture) == sum(episode.starts for episode in episodes)
+    mixture = Mixture(
+        [Source(episodes, statistics, ("agentview",))], None, MixtureConfig(image_size=None, action_horizon=4)
+    )
+    assert len(mixture) == sum(episode.num_starts for episode in episodes)
     seen = {(sample.episode, sample.step) for sample in map(mixture.__getitem__, range(len(mixture)))}
     assert len(seen) == len(mixture)
     assert {step % 4 for _, step in seen} == {0}
 
 
 def test_a_chunk_with_a_push_in_it_is_not_learnt(tmp_path):
-    recorded(tmp_path, trials=2, pushed=0.3)
+    recorded(tmp_path, trials=2, push_fraction=0.3)
     episodes = list(read_demos(tmp_path))
     for episode in episodes:
-        starts = [step for step in range(len(episode)) if all(episode.imitated[step : step + 4])]
-        assert whole_chunks(episode, 4).usable.tolist() == starts
-        assert whole_chunks(episode, 1).usable.tolist() == episode.usable.tolist()
-    assert sum(whole_chunks(episode, 4).starts for episode in episodes) < sum(episode.starts for episode in episodes)
+        starts = [step for step in range(len(episode)) if all(episode.is_expert[step : step + 4])]
+        assert drop_perturbed_chunks(episode, 4).valid_starts.tolist() == starts
+        assert drop_perturbed_chunks(episode, 1).valid_starts.tolist() == episode.valid_starts.tolist()
+    assert sum(drop_perturbed_chunks(episode, 4).num_starts for episode in episodes) < sum(
+        episode.num_starts for episode in episodes
+    )
 
 
 def test_the_gripper_is_a_level_whatever_the_suite_says(tmp_path):
@@ -132,7 +136,7 @@ def test_a_recording_is_also_a_lerobot_dataset(tmp_path):
 
 def test_the_dataset_card_says_where_scenes_come_from(tmp_path):
     arguments = ["--suite", "reach", "--out", str(tmp_path), "--trials", "2", "--every", "0", "--no-gates"]
-    assert record_command([*arguments, "--pushed", "0.1"]) == 0
+    assert record_command([*arguments, "--push-fraction", "0.1"]) == 0
     card = (tmp_path / "lerobot" / "README.md").read_text()
     assert "8 successful episodes of a scripted expert in 4 tasks," in card
     assert (
@@ -140,7 +144,7 @@ def test_the_dataset_card_says_where_scenes_come_from(tmp_path):
         in card
     )
     assert "the arm is pushed off its path in 10% of the steps" in card
-    assert "the roomiest one of several sound ones" in card
+    assert "the one with most clearance of several sound ones" in card
     assert json.loads((tmp_path / "demos.json").read_text())["states_hash"] in card
 
 
@@ -221,7 +225,7 @@ def test_an_episode_that_dies_on_the_way_leaves_no_images(tmp_path):
     episode = Episode("reach", *key, suite.protocol.hash)
     env = make_env(suite, suite.tasks[entry["task"]], ("agentview",))
     replay.begin(episode)
-    replay.act([env.reset(episode, look=True).observation])
+    replay.act([env.reset(episode, render=True).observation])
     replay.end(episode)
     assert not (tmp_path / "images").exists()
 

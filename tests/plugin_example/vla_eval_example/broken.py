@@ -27,33 +27,33 @@ class DyingOnceEnv(SlideEnv):
     It lives when the file named by EXAMPLE_DIED exists, which its first death makes.
     """
 
-    def step(self, action: FloatArray, look: bool) -> Step:
+    def step(self, action: FloatArray, render: bool) -> Step:
         """Die at the third step, the first time."""
         died = Path(os.environ["EXAMPLE_DIED"])
         if self.episode.initial_state == BROKEN_STATE and self._steps == 2 and not died.exists():
             died.touch()
             os._exit(139)
-        return super().step(action, look)
+        return super().step(action, render)
 
 
 class HangingEnv(SlideEnv):
     """Never comes back from a reset."""
 
-    def reset(self, episode: Episode, look: bool) -> Step:
+    def reset(self, episode: Episode, render: bool) -> Step:
         """Sleep for an hour."""
         if episode.initial_state == BROKEN_STATE:
             time.sleep(3600)
-        return super().reset(episode, look)
+        return super().reset(episode, render)
 
 
 class RaisingEnv(SlideEnv):
     """Raises an error of its own."""
 
-    def step(self, action: FloatArray, look: bool) -> Step:
+    def step(self, action: FloatArray, render: bool) -> Step:
         """Raise."""
         if self.episode.initial_state == BROKEN_STATE:
             raise ZeroDivisionError("the example's simulator diverged")
-        return super().step(action, look)
+        return super().step(action, render)
 
 
 class WrongImageEnv(SlideEnv):
@@ -69,12 +69,12 @@ class ForgetfulEnv(SlideEnv):
 
     x = 0.0
 
-    def reset(self, episode: Episode, look: bool) -> Step:
+    def reset(self, episode: Episode, render: bool) -> Step:
         """Leave the puck a little towards where it was."""
         before = self.x
-        super().reset(episode, look)
+        super().reset(episode, render)
         self.x += 0.1 * before
-        return self._result(look)
+        return self._result(render)
 
 
 def dies_once() -> Suite:

@@ -165,16 +165,16 @@ ACTIONS = {
 class HostileEnv(SlideEnv):
     """Misbehaves as the variable EXAMPLE_KIND says, from its third step on."""
 
-    def reset(self, episode: Episode, look: bool) -> Step:
+    def reset(self, episode: Episode, render: bool) -> Step:
         """Hang, if so told."""
         if os.environ.get("EXAMPLE_KIND") == "hangs in reset":
             Path(os.environ["EXAMPLE_PID"]).write_text(str(os.getpid()))
             time.sleep(ENOUGH)
-        return super().reset(episode, look)
+        return super().reset(episode, render)
 
-    def step(self, action: FloatArray, look: bool) -> Step:
+    def step(self, action: FloatArray, render: bool) -> Step:
         """Misbehave."""
-        step = super().step(action, look)
+        step = super().step(action, render)
         kind, seen = os.environ.get("EXAMPLE_KIND", ""), step.observation
         if kind == "prints":
             _print()

@@ -43,21 +43,21 @@ class SlideEnv:
         self._task = task
         self._cameras = cameras
 
-    def reset(self, episode: Episode, look: bool) -> Step:
+    def reset(self, episode: Episode, render: bool) -> Step:
         """Put the puck near the middle."""
         self.episode = episode
         self._steps = 0
         self.x = float(np.random.default_rng([episode.task, episode.initial_state]).uniform(-0.1, 0.1))
-        return self._result(look)
+        return self._result(render)
 
-    def step(self, action: FloatArray, look: bool) -> Step:
+    def step(self, action: FloatArray, render: bool) -> Step:
         """Move the puck."""
         self._steps += 1
         self.x += ACTION_SPACE.metres_per_unit * float(np.clip(action[0], -1.0, 1.0))
-        return self._result(look)
+        return self._result(render)
 
-    def scene(self) -> FloatArray:
-        """Return nothing: the physics holds everything."""
+    def static_state(self) -> FloatArray:
+        """Return nothing: the simulator's state holds everything."""
         return np.empty(0)
 
     def objects(self) -> Mapping[str, FloatArray]:
@@ -71,9 +71,9 @@ class SlideEnv:
     def close(self) -> None:
         """Free nothing."""
 
-    def _result(self, look: bool) -> Step:
+    def _result(self, render: bool) -> Step:
         reached = abs(self.x - MARKS[self._task.id]) < 0.02
-        return Step(reached, self._observation() if look else None, np.array([self.x]))
+        return Step(reached, self._observation() if render else None, np.array([self.x]))
 
     def _observation(self) -> Observation:
         image = np.zeros((8, 32, 3), dtype=np.uint8)

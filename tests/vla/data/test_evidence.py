@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vla.data.convention import Convention, view_of
-from vla.data.episode import Episode
+from vla.data.demonstration import Demonstration
 from vla.data.errors import ContradictedLayoutError, DataError, UnknownLayoutError, Where
 from vla.data.read import ReadOptions, check_layouts, layout_for, read_episodes
 from vla.data.rlds import dataset_name
@@ -199,8 +199,8 @@ def test_a_camera_says_by_its_name_what_it_shows(camera, view):
 
 
 def test_pushes_widen_no_range():
-    imitated = np.arange(16) % 4 != 0
+    is_expert = np.arange(16) % 4 != 0
     actions = moves(LEVEL)
-    episode = Episode("d", Where(Path("f")), "lift", actions, np.zeros((16, 0), np.float32), imitated=imitated)
-    np.testing.assert_array_equal(episode.learnt, actions[imitated])
-    assert replace(episode, imitated=None).learnt is actions
+    episode = Demonstration("d", Where(Path("f")), "lift", actions, np.zeros((16, 0), np.float32), is_expert=is_expert)
+    np.testing.assert_array_equal(episode.learnt, actions[is_expert])
+    assert replace(episode, is_expert=None).learnt is actions

@@ -13,7 +13,7 @@ import pytest
 from tests.vla.data import lerobot_files as files
 from tests.vla.data.tfds_writer import jpeg
 from vla.cli import main
-from vla.data import look
+from vla.data import inspection
 from vla.data.errors import DataError, Where
 from vla.data.frames import FileFrames
 from vla.data.loader import MixtureLoader
@@ -78,7 +78,7 @@ def test_an_instruction_too_long_for_the_model_is_found_before_the_first_step(dr
 
 def test_episodes_of_one_and_two_steps_train(tmp_path):
     root = files.write_v2(tmp_path / "drawers", [1, 2, 1])
-    assert main(arguments(root, tmp_path / "run", "--model.chunk", "4")) == 0
+    assert main(arguments(root, tmp_path / "run", "--model.action-horizon", "4")) == 0
 
 
 def test_a_share_that_is_none_is_refused(drawers, tmp_path, capsys):
@@ -125,8 +125,8 @@ def test_features_of_other_pictures_are_computed_anew(tmp_path):
     config = TrainConfig(data=(root,), loop=LoopConfig(out=root), model=ModelOptions(preset="nano"))
     sources = with_cameras(read_sources(config), 1, ())
     frozen = initial_checkpoint("scratch", ModelOptions(preset="nano"), ["x"], "finetune", True, 0).model
-    tower = dataclasses.replace(frozen.config.towers[0], frozen=True)
-    frozen.config = dataclasses.replace(frozen.config, towers=(tower,))
+    encoder = dataclasses.replace(frozen.config.vision_encoders[0], frozen=True)
+    frozen.config = dataclasses.replace(frozen.config, vision_encoders=(encoder,))
 
     def named(level: int, path: Path) -> Path:
         path.write_bytes(jpeg(level))
@@ -150,7 +150,7 @@ def test_features_of_other_pictures_are_computed_anew(tmp_path):
 def test_what_stats_looked_at_is_not_looked_at_again(drawers, monkeypatch):
     config = TrainConfig(data=(drawers,), loop=LoopConfig(out=drawers), model=ModelOptions(preset="nano"))
     assert main(["stats", str(drawers), "--images"]) == 0
-    monkeypatch.setattr(look, "_looks", lambda unknown, title: pytest.fail("looked again") if unknown else [])
+    monkeypatch.setattr(inspection, "_looks", lambda unknown, title: pytest.fail("looked again") if unknown else [])
     assert len(read_sources(config)[0].episodes) == 3
 
 

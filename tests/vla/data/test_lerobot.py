@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.vla.data import lerobot_files as files
-from vla.data.episode import Episode
+from vla.data.demonstration import Demonstration
 from vla.data.errors import DataError, Where
 from vla.data.frames import ArrayFrames
 from vla.data.lerobot import read_lerobot
@@ -26,14 +26,14 @@ def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def recorded(tmp_path: Path) -> tuple[Path, list[Episode]]:
+def recorded(tmp_path: Path) -> tuple[Path, list[Demonstration]]:
     rng = np.random.default_rng(1)
     episodes = []
     for number, length in enumerate((12, 20)):
         actions = rng.normal(0, 0.1, (length, 7)).astype(np.float32)
         actions[:, 6] = np.arange(length) > 5
         episodes.append(
-            Episode(
+            Demonstration(
                 dataset="recorded",
                 where=Where(tmp_path, str(number)),
                 instruction=f"task {number}",
@@ -140,7 +140,7 @@ def test_a_version_that_is_not_known_is_refused(dataset: Path):
         list(read_lerobot(dataset))
 
 
-def test_what_is_written_is_read_back_bit_for_bit(recorded: tuple[Path, list[Episode]]):
+def test_what_is_written_is_read_back_bit_for_bit(recorded: tuple[Path, list[Demonstration]]):
     root, episodes = recorded
     for ours, theirs in zip(read_lerobot(root), episodes, strict=True):
         np.testing.assert_array_equal(ours.actions, theirs.actions)
@@ -151,7 +151,7 @@ def test_what_is_written_is_read_back_bit_for_bit(recorded: tuple[Path, list[Epi
         assert ours.instruction == theirs.instruction
 
 
-def test_the_written_metadata_says_what_was_written(recorded: tuple[Path, list[Episode]]):
+def test_the_written_metadata_says_what_was_written(recorded: tuple[Path, list[Demonstration]]):
     root, episodes = recorded
     info = json.loads((root / "meta/info.json").read_text())
     assert (info["total_episodes"], info["total_frames"], info["total_tasks"]) == (2, 32, 2)
@@ -165,7 +165,9 @@ def test_the_written_metadata_says_what_was_written(recorded: tuple[Path, list[E
     assert data.metadata.row_group(0).num_rows == STEPS_PER_ROW_GROUP
 
 
-def test_the_writer_refuses_a_full_folder_and_a_different_episode(recorded: tuple[Path, list[Episode]], tmp_path: Path):
+def test_the_writer_refuses_a_full_folder_and_a_different_episode(
+    recorded: tuple[Path, list[Demonstration]], tmp_path: Path
+):
     root, (first, second) = recorded
     with pytest.raises(DataError, match="is not empty"):
         LeRobotWriter(root, 20)
@@ -177,7 +179,7 @@ def test_the_writer_refuses_a_full_folder_and_a_different_episode(recorded: tupl
             writer.add(second, {"timestamp": np.zeros(len(second))})
 
 
-def test_a_data_file_that_disappears_is_named_when_an_image_is_asked_for(recorded: tuple[Path, list[Episode]]):
+def test_a_data_file_that_disappears_is_named_when_an_image_is_asked_for(recorded: tuple[Path, list[Demonstration]]):
     root, _ = recorded
     episode = next(read_lerobot(root))
     (root / "data/chunk-000/file-000.parquet").unlink()
@@ -195,7 +197,9 @@ def test_an_empty_dataset_is_not_written(tmp_path: Path):
 def test_a_full_data_file_is_followed_by_another(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 256, (8, 256, 256, 3), dtype=np.uint8)
     actions = np.zeros((8, 7), np.float32)
-    episode = Episode("big", Where(tmp_path), "go", actions, np.zeros((8, 0), np.float32), {"top": ArrayFrames(noise)})
+    episode = Demonstration(
+        "big", Where(tmp_path), "go", actions, np.zeros((8, 0), np.float32), {"top": ArrayFrames(noise)}
+    )
     with LeRobotWriter(tmp_path / "big", 5, file_mb=1) as writer:
         for _ in range(3):
             writer.add(episode)

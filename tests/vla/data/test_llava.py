@@ -21,11 +21,11 @@ def images(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(images: Path, entries: list, skip: SkipOptions | None = None, look: bool = True):
+def read(images: Path, entries: list, skip: SkipOptions | None = None, render: bool = True):
     path = images / "data.json"
     path.write_text(json.dumps(entries))
     left = LeftOut(skip or SkipOptions(skip_bad=False))
-    return read_conversations(path, images, left, look), left
+    return read_conversations(path, images, left, render), left
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla.data.episode import Episode
+from vla.data.demonstration import Demonstration
 from vla.data.errors import DataError, Where
 from vla.data.frames import ArrayFrames
 from vla.data.loader import MixtureLoader
@@ -20,12 +20,12 @@ from vla.statistics import statistics_of
 SIZES = {"small": [3, 5], "large": [7, 6, 11]}
 
 
-def episode(dataset: str, number: int, steps: int) -> Episode:
+def episode(dataset: str, number: int, steps: int) -> Demonstration:
     rng = np.random.default_rng([len(dataset), number])
     actions = rng.normal(0, 0.05, (steps, 7)).astype(np.float32)
     actions[:, 6] = np.arange(steps) < steps // 2
     levels = np.arange(steps, dtype=np.uint8)[:, None, None, None]
-    return Episode(
+    return Demonstration(
         dataset=dataset,
         where=Where(Path(dataset), str(number)),
         instruction=f"{dataset} task {number}",
@@ -80,7 +80,7 @@ def test_the_order_is_a_function_of_the_seed_and_mixes_episodes():
 
 
 def test_a_sample_holds_the_step_it_names():
-    mixed = mixture(chunk=3)
+    mixed = mixture(action_horizon=3)
     for position in range(32):
         sample = mixed[position]
         whole = next(
@@ -160,13 +160,13 @@ def test_a_camera_that_an_episode_lacks_is_named_before_training_starts():
 
 def test_only_steps_at_which_a_sample_may_start_are_shown():
     whole = source("large")
-    usable = [np.array([1, 4]), np.array([], np.int64), np.array([0, 2, 10])]
-    episodes = [replace(e, usable=steps) for e, steps in zip(whole.episodes, usable, strict=True)]
+    valid_starts = [np.array([1, 4]), np.array([], np.int64), np.array([0, 2, 10])]
+    episodes = [replace(e, valid_starts=steps) for e, steps in zip(whole.episodes, valid_starts, strict=True)]
     mixed = Mixture([replace(whole, episodes=episodes)], AdaptiveLabeller(), MixtureConfig(image_size=8))
     assert len(mixed) == 5
     shown = {(sample.episode, sample.step) for sample in map(mixed.__getitem__, range(5))}
     assert shown == {("0", 1), ("0", 4), ("2", 0), ("2", 2), ("2", 10)}
-    nothing = [replace(e, usable=np.array([], np.int64)) for e in whole.episodes]
+    nothing = [replace(e, valid_starts=np.array([], np.int64)) for e in whole.episodes]
     with pytest.raises(ValueError, match="no step at which a sample may start"):
         Mixture([replace(whole, episodes=nothing)], None)
 

@@ -12,7 +12,7 @@ from vla.motion.language import all_motions, describe, parse
 CONFIGURATIONS = [
     {},
     {"image_position": "after_question"},
-    {"motion": False, "chunk": 2, "cameras": ("third_person", "wrist"), "pool": 2},
+    {"motion": False, "action_horizon": 2, "cameras": ("third_person", "wrist"), "pool": 2},
 ]
 
 
@@ -36,8 +36,8 @@ def choices(answers, spoken):
 
 @pytest.mark.parametrize("changes", CONFIGURATIONS, ids=str)
 def test_batched_cached_speculative_decoding_says_what_the_plain_loop_says(changes):
-    model, prompter = nano(sharpness=8.0, **changes)
-    decoder, spoken = nano_decoder(model, prompter), grammar(prompter, prompter.config.motion, action=True)
+    model, prompts = nano(sharpness=8.0, **changes)
+    decoder, spoken = nano_decoder(model, prompts), grammar(prompts, prompts.config.motion, action=True)
     drafts = None
     instructions = INSTRUCTIONS[:3]
     for step in range(2):
@@ -45,13 +45,13 @@ def test_batched_cached_speculative_decoding_says_what_the_plain_loop_says(chang
         seen = nudged(seen, step) if step else seen
         answers = decoder.decode(seen, instructions, drafts)
         for row, instruction in enumerate(instructions):
-            assert answers[row].tokens == plain_decode(model, prompter, spoken, seen[row : row + 1], instruction)
+            assert answers[row].tokens == plain_decode(model, prompts, spoken, seen[row : row + 1], instruction)
         drafts = [answer.tokens for answer in answers]
 
 
 def test_an_accepted_token_saves_a_pass():
-    model, prompter = nano(sharpness=8.0)
-    decoder, spoken = nano_decoder(model, prompter), grammar(prompter, motion=True, action=True)
+    model, prompts = nano(sharpness=8.0)
+    decoder, spoken = nano_decoder(model, prompts), grammar(prompts, motion=True, action=True)
     seen = observed(model, 4, seed=0)
     alone = decoder.decode(seen, INSTRUCTIONS)
     again = decoder.decode(nudged(seen, 1), INSTRUCTIONS, [answer.tokens for answer in alone])
@@ -61,8 +61,8 @@ def test_an_accepted_token_saves_a_pass():
 
 
 def test_an_unchanged_answer_takes_one_pass():
-    model, prompter = nano(sharpness=8.0)
-    decoder = nano_decoder(model, prompter)
+    model, prompts = nano(sharpness=8.0)
+    decoder = nano_decoder(model, prompts)
     seen = observed(model, 4, seed=0)
     first = decoder.decode(seen, INSTRUCTIONS)
     second = decoder.decode(seen, INSTRUCTIONS, [answer.tokens for answer in first])
@@ -71,8 +71,8 @@ def test_an_unchanged_answer_takes_one_pass():
 
 
 def test_a_draft_of_another_grammar_or_of_nonsense_changes_nothing():
-    model, prompter = nano(sharpness=8.0)
-    decoder = nano_decoder(model, prompter)
+    model, prompts = nano(sharpness=8.0)
+    decoder = nano_decoder(model, prompts)
     seen = observed(model, 2, seed=0)
     plain = decoder.decode(seen, INSTRUCTIONS[:2])
     odd = decoder.decode(seen, INSTRUCTIONS[:2], [(1, 2, 3), plain[1].tokens[:3]])
@@ -80,52 +80,52 @@ def test_a_draft_of_another_grammar_or_of_nonsense_changes_nothing():
 
 
 def test_forced_tokens_cost_no_pass():
-    model, prompter = nano(sharpness=8.0)
+    model, prompts = nano(sharpness=8.0)
     seen = observed(model, 1, seed=0)
-    skipping = nano_decoder(model, prompter).decode(seen, INSTRUCTIONS[:1])[0]
-    plain = nano_decoder(model, prompter, skip_forced=False).decode(seen, INSTRUCTIONS[:1])[0]
+    skipping = nano_decoder(model, prompts).decode(seen, INSTRUCTIONS[:1])[0]
+    plain = nano_decoder(model, prompts, skip_forced=False).decode(seen, INSTRUCTIONS[:1])[0]
     assert plain.tokens == skipping.tokens
     assert plain.passes == len(plain.tokens)
-    assert skipping.passes == choices(plain.tokens, grammar(prompter, motion=True, action=True))
+    assert skipping.passes == choices(plain.tokens, grammar(prompts, motion=True, action=True))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_the_weights_say_the_sentence_parses(seed):
-    model, prompter = nano(seed=seed, sharpness=30.0)
-    for answer in nano_decoder(model, prompter).decode(observed(model, 4, seed), INSTRUCTIONS):
+    model, prompts = nano(seed=seed, sharpness=30.0)
+    for answer in nano_decoder(model, prompts).decode(observed(model, 4, seed), INSTRUCTIONS):
         parse(answer.motion)
-        assert prompter.actions.decode(answer.action_ids).shape == (7,)
+        assert prompts.actions.decode(answer.action_ids).shape == (7,)
 
 
 def test_the_grammar_says_every_sentence_and_nothing_else():
-    _, prompter = nano()
-    spoken = grammar(prompter, motion=True, action=False)
+    _, prompts = nano()
+    spoken = grammar(prompts, motion=True, action=False)
     for motion in all_motions():
-        tokens = [*prompter.motion_ids(describe(motion)), prompter.stop_id]
+        tokens = [*prompts.motion_ids(describe(motion)), prompts.stop_id]
         assert spoken.walk(tokens) == tokens
-    wrong = prompter.motion_ids("move up up")
+    wrong = prompts.motion_ids("move up up")
     assert len(spoken.walk(wrong)) < len(wrong)
 
 
 def test_every_answer_of_the_grammar_ends():
-    _, prompter = nano()
-    spoken = grammar(prompter, motion=True, action=True)
+    _, prompts = nano()
+    spoken = grammar(prompts, motion=True, action=True)
     assert [state for state, following in enumerate(spoken.edges) if not following] == [spoken.done]
     assert all(after > state for state, following in enumerate(spoken.edges) for after in following.values())
 
 
 def test_an_answer_without_motion_has_seven_choices():
-    model, prompter = nano(motion=False)
-    answer = nano_decoder(model, prompter).decode(observed(model, 1, 0), INSTRUCTIONS[:1])[0]
+    model, prompts = nano(motion=False)
+    answer = nano_decoder(model, prompts).decode(observed(model, 1, 0), INSTRUCTIONS[:1])[0]
     assert (answer.motion, len(answer.action_ids), answer.passes) == (None, 7, 7)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_scores_that_are_not_finite_are_no_answer(value):
-    model, prompter = nano()
+    model, prompts = nano()
     seen = observed(model, 2, 0).clone()
     seen[1, 3] = value
-    decoder = nano_decoder(model, prompter)
+    decoder = nano_decoder(model, prompts)
     with pytest.raises(NotFiniteError, match="has no answer"):
         decoder.decode(seen, INSTRUCTIONS[:2])
     assert decoder.decode(seen[:1], INSTRUCTIONS[:1])[0].action_ids

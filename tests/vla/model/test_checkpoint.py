@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, Dinov2Model
 from tests.vla.nano_models import nano
 from vla.errors import CheckpointError, TokenizerError, UnnormalizationError
 from vla.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from vla.model.network import tower_hf_config
+from vla.model.network import vision_encoder_hf_config
 from vla.model.presets import preset
 from vla.statistics import statistics_of
 from vla.weights.load import load_pretrained
@@ -21,20 +21,22 @@ STATISTICS = {"toy": statistics_of("toy", [[[0.1 * i, 0, 0, 0, 0, 0, i % 2] for 
 
 @pytest.fixture
 def saved(tmp_path):
-    model, prompter = nano()
+    model, prompts = nano()
     folder = tmp_path / "checkpoint"
-    save_checkpoint(folder, Checkpoint(model, prompter, STATISTICS, "finetune", {"steps": 3}))
+    save_checkpoint(folder, Checkpoint(model, prompts, STATISTICS, "finetune", {"steps": 3}))
     return folder, model
 
 
 @pytest.fixture
 def frozen(tmp_path):
-    """A checkpoint whose tower is frozen and lies in a folder of its own."""
-    tower = replace(preset("nano").towers[0], source=str(tmp_path / "tower"), frozen=True, skipped_layers=0)
-    Dinov2Model(tower_hf_config(tower, 56)).save_pretrained(tmp_path / "tower")
-    model, prompter = nano(towers=(tower,))
+    """A checkpoint whose vision encoder is frozen and lies in a folder of its own."""
+    encoder = replace(
+        preset("nano").vision_encoders[0], source=str(tmp_path / "encoder"), frozen=True, feature_layer=-1
+    )
+    Dinov2Model(vision_encoder_hf_config(encoder, 56)).save_pretrained(tmp_path / "encoder")
+    model, prompts = nano(vision_encoders=(encoder,))
     load_pretrained(model)
-    save_checkpoint(tmp_path / "checkpoint", Checkpoint(model, prompter, STATISTICS, "finetune"), dtype="float16")
+    save_checkpoint(tmp_path / "checkpoint", Checkpoint(model, prompts, STATISTICS, "finetune"), dtype="float16")
     return tmp_path, model
 
 
@@ -51,31 +53,33 @@ def test_transformers_reads_the_tokenizer(saved):
     folder, _ = saved
     assert AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("<extra_7>") == load_checkpoint(
         folder
-    ).prompter.tokenizer.token_to_id("<extra_7>")
+    ).prompts.tokenizer.token_to_id("<extra_7>")
 
 
-def test_a_frozen_tower_is_named_by_hash_and_not_stored(frozen):
+def test_a_frozen_vision_encoder_is_named_by_hash_and_not_stored(frozen):
     folder, model = frozen
-    assert not [name for name in load_file(folder / "checkpoint/model.safetensors") if name.startswith("towers.")]
+    assert not [
+        name for name in load_file(folder / "checkpoint/model.safetensors") if name.startswith("vision_encoders.")
+    ]
     loaded = load_checkpoint(folder / "checkpoint")
-    for name, value in model.towers.state_dict().items():
-        torch.testing.assert_close(loaded.model.towers.state_dict()[name], value, rtol=0, atol=0)
+    for name, value in model.vision_encoders.state_dict().items():
+        torch.testing.assert_close(loaded.model.vision_encoders.state_dict()[name], value, rtol=0, atol=0)
 
 
-def test_a_frozen_tower_may_lie_in_the_checkpoint(frozen):
+def test_a_frozen_vision_encoder_may_lie_in_the_checkpoint(frozen):
     folder, model = frozen
-    (folder / "checkpoint/towers").mkdir()
-    (folder / "tower").rename(folder / "checkpoint/towers/dino")
+    (folder / "checkpoint/vision_encoders").mkdir()
+    (folder / "encoder").rename(folder / "checkpoint/vision_encoders/dino")
     loaded = load_checkpoint(folder / "checkpoint")
-    for name, value in model.towers.state_dict().items():
-        torch.testing.assert_close(loaded.model.towers.state_dict()[name], value, rtol=0, atol=0)
+    for name, value in model.vision_encoders.state_dict().items():
+        torch.testing.assert_close(loaded.model.vision_encoders.state_dict()[name], value, rtol=0, atol=0)
 
 
-def test_another_frozen_tower_is_refused(frozen):
+def test_another_frozen_vision_encoder_is_refused(frozen):
     folder, model = frozen
     torch.manual_seed(1)
-    Dinov2Model(tower_hf_config(model.config.towers[0], 56)).save_pretrained(folder / "tower")
-    with pytest.raises(CheckpointError, match=r"frozen tower 'dino'.*is another one"):
+    Dinov2Model(vision_encoder_hf_config(model.config.vision_encoders[0], 56)).save_pretrained(folder / "encoder")
+    with pytest.raises(CheckpointError, match=r"frozen vision encoder 'dino'.*is another one"):
         load_checkpoint(folder / "checkpoint")
 
 

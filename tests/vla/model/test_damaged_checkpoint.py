@@ -17,8 +17,8 @@ STATISTICS = with_state(statistics_of("toy", [ACTIONS]), [[[0.1 * i, 1.0] for i 
 
 @pytest.fixture
 def saved(tmp_path):
-    model, prompter = nano(state_size=2)
-    save_checkpoint(tmp_path / "checkpoint", Checkpoint(model, prompter, {"toy": STATISTICS}, "finetune"))
+    model, prompts = nano(proprio_dim=2)
+    save_checkpoint(tmp_path / "checkpoint", Checkpoint(model, prompts, {"toy": STATISTICS}, "finetune"))
     return tmp_path / "checkpoint"
 
 
@@ -28,8 +28,8 @@ def rewrite(path, change):
     path.write_text(json.dumps(data))
 
 
-def tower(**changes):
-    return lambda config: config["model"]["towers"][0].update(changes)
+def encoder(**changes):
+    return lambda config: config["model"]["vision_encoders"][0].update(changes)
 
 
 def language(**changes):
@@ -43,14 +43,14 @@ def model(**changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (tower(std=[0, 0, 0]), r"towers\[0\]: std is .*3 positive numbers"),
-        (tower(mean=[0.5, float("nan"), 0.5]), "mean is .*3 finite numbers"),
-        (tower(kind="clip"), "kind is 'clip'"),
-        (tower(name="../x"), "name is '../x'"),
-        (tower(heads=5), "width is 32; a multiple of the 5 heads"),
-        (tower(layers=10**9), "layers is 1000000000"),
-        (tower(activation="os.system"), "cannot be built"),
-        (tower(colour="red"), r"towers\[0\] has the unknown colour"),
+        (encoder(std=[0, 0, 0]), r"vision_encoders\[0\]: std is .*3 positive numbers"),
+        (encoder(mean=[0.5, float("nan"), 0.5]), "mean is .*3 finite numbers"),
+        (encoder(kind="clip"), "kind is 'clip'"),
+        (encoder(name="../x"), "name is '../x'"),
+        (encoder(heads=5), "width is 32; a multiple of the 5 heads"),
+        (encoder(layers=10**9), "layers is 1000000000"),
+        (encoder(activation="os.system"), "cannot be built"),
+        (encoder(colour="red"), r"vision_encoders\[0\] has the unknown colour"),
         (language(num_hidden_layers=10**9), "num_hidden_layers is 1000000000"),
         (language(hidden_size=-64), "hidden_size is -64"),
         (language(hidden_size=0), "cannot be built"),
@@ -61,16 +61,16 @@ def model(**changes):
         (language(hidden_size=1 << 24), "cannot be built|does not fit"),
         (model(image_size=0), "image_size is 0"),
         (model(image_size="56"), "image_size is '56'"),
-        (model(chunk=-1), "chunk is -1"),
-        (model(chunk=9_999), "exceed the language model's context"),
+        (model(chunk=-1), "action_horizon is -1"),
+        (model(action_horizon=9_999), "exceed the language model's context"),
         (model(image_position="nowhere"), "image_position is 'nowhere'"),
         (model(cameras="third_person"), "cameras is 'third_person'"),
-        (model(state_size=-1), "state_size is -1"),
-        (model(towers=[]), "At least one tower"),
+        (model(proprio_dim=-1), "proprio_dim is -1"),
+        (model(vision_encoders=[]), "At least one vision encoder"),
         (model(motion=1), "motion is 1; true or false"),
         (lambda config: config["model"].pop("motion"), "model has no motion"),
         (lambda config: config.update(stage="x"), "stage is 'x'"),
-        (lambda config: config.update(frozen_towers=[]), "frozen_towers is a list"),
+        (lambda config: config.update(frozen_vision_encoders=[]), "frozen_vision_encoders is a list"),
         (lambda config: config.update(model=None), "model is a NoneType"),
     ],
 )
@@ -156,8 +156,8 @@ def test_a_tokenizer_without_turns_is_refused(saved):
 
 
 def test_weights_too_large_for_their_format_are_not_saved(tmp_path):
-    network, prompter = nano()
-    checkpoint = Checkpoint(network, prompter, {}, "motion")
+    network, prompts = nano()
+    checkpoint = Checkpoint(network, prompts, {}, "motion")
     with torch.no_grad():
         network.projector[0].bias[0] = 1e5
     with pytest.raises(CheckpointError, match=r"projector\.0\.bias reaches 1e\+05, which float16 cannot hold"):

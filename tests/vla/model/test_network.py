@@ -9,23 +9,23 @@ import torch
 from tests.vla.nano_models import nano, random_images
 from vla.errors import CheckpointError, ImageError, ModelError
 from vla.model.config import ModelConfig
-from vla.model.network import VisionTower
+from vla.model.network import VisionEncoder
 from vla.model.presets import preset
 from vla.model.prompt import ACTION, MOTION
 from vla.train.collate import padded
 
 
-def sequences(prompter):
-    actions = list(range(prompter.actions.first_token_id, prompter.actions.first_token_id + 7))
+def sequences(prompts):
+    actions = list(range(prompts.actions.first_token_id, prompts.actions.first_token_id + 7))
     return [
-        prompter.sequence("pick up the bowl", "move forward left", actions),
-        prompter.sequence("open the very large drawer", "stop", actions),
+        prompts.sequence("pick up the bowl", "move forward left", actions),
+        prompts.sequence("open the very large drawer", "stop", actions),
     ]
 
 
 def test_losses_are_those_of_the_full_logits_at_the_marked_tokens():
-    model, prompter = nano()
-    batch = padded(sequences(prompter), images=random_images(model, 2))
+    model, prompts = nano()
+    batch = padded(sequences(prompts), images=random_images(model, 2))
     sums = model(batch)
     expected = []
     for row in range(2):
@@ -45,8 +45,8 @@ def test_losses_are_those_of_the_full_logits_at_the_marked_tokens():
 
 
 def test_token_counts_are_kept_apart_by_kind():
-    model, prompter = nano()
-    batch = padded(sequences(prompter), images=random_images(model, 2))
+    model, prompts = nano()
+    batch = padded(sequences(prompts), images=random_images(model, 2))
     sums = model(batch)
     kinds = batch.kinds.numpy()
     assert sums.tokens.tolist() == [(kinds == MOTION).sum(), (kinds == ACTION).sum(), 0]
@@ -54,41 +54,41 @@ def test_token_counts_are_kept_apart_by_kind():
 
 
 def test_padding_and_neighbours_do_not_change_a_row():
-    model, prompter = nano()
-    both = sequences(prompter)
+    model, prompts = nano()
+    both = sequences(prompts)
     images = random_images(model, 2)
     together = model(padded(both, images=images)).row_loss
     alone = [model(padded([both[i]], images=images[i : i + 1])).row_loss[0] for i in range(2)]
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_reach_towers_projector_and_language_model():
-    model, prompter = nano()
+def test_gradients_reach_vision_encoders_projector_and_language_model():
+    model, prompts = nano()
     model.train()
-    model(padded(sequences(prompter), images=random_images(model, 2))).loss.backward()
+    model(padded(sequences(prompts), images=random_images(model, 2))).loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_a_frozen_tower_asks_for_no_gradient():
-    towers = (replace(preset("nano").towers[0], frozen=True),)
-    model, _ = nano(towers=towers)
-    assert not any(parameter.requires_grad for parameter in model.towers.parameters())
+def test_a_frozen_vision_encoder_asks_for_no_gradient():
+    vision_encoders = (replace(preset("nano").vision_encoders[0], frozen=True),)
+    model, _ = nano(vision_encoders=vision_encoders)
+    assert not any(parameter.requires_grad for parameter in model.vision_encoders.parameters())
 
 
 def test_features_given_equal_features_computed():
-    model, prompter = nano()
+    model, prompts = nano()
     images = random_images(model, 2)
-    direct = model(padded(sequences(prompter), images=images)).loss
-    given = model(padded(sequences(prompter), features=model.features(images))).loss
+    direct = model(padded(sequences(prompts), images=images)).loss
+    given = model(padded(sequences(prompts), features=model.features(images))).loss
     torch.testing.assert_close(given, direct)
 
 
 def test_merged_patches_keep_every_channel_of_every_neighbour():
     plain, _ = nano()
     merged, _ = nano(pool=2)
-    merged.towers.load_state_dict(plain.towers.state_dict())
+    merged.vision_encoders.load_state_dict(plain.vision_encoders.state_dict())
     images = random_images(plain, 1)
     fine, coarse = plain.features(images)[0].view(4, 4, 32), merged.features(images)[0].view(2, 2, 2, 2, 32)
     for row in range(4):
@@ -97,15 +97,15 @@ def test_merged_patches_keep_every_channel_of_every_neighbour():
 
 
 def test_views_and_state_add_tokens():
-    model, _ = nano(cameras=("third_person", "wrist"), state_size=8)
+    model, _ = nano(cameras=("third_person", "wrist"), proprio_dim=8)
     observed = model.observation(model.features(random_images(model, 3)), torch.zeros(3, 8))
     assert observed.shape[:2] == (3, 16 + 16 + 1)
     assert observed.shape[1] == model.config.observation_tokens
 
 
-def test_towers_read_the_last_block_but_one():
-    config = preset("nano").towers[0]
-    assert len(VisionTower(config, 56).network.encoder.layer) == config.layers - 1
+def test_vision_encoders_read_the_last_block_but_one():
+    config = preset("nano").vision_encoders[0]
+    assert len(VisionEncoder(config, 56).network.encoder.layer) == config.layers - 1
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_images_of_another_shape_or_dtype_are_refused(images):
 
 
 def test_a_model_that_reads_state_says_that_it_is_missing():
-    model, _ = nano(state_size=8)
+    model, _ = nano(proprio_dim=8)
     with pytest.raises(ImageError, match="state"):
         model.observation(model.features(random_images(model, 1)))
 

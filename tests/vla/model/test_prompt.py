@@ -8,7 +8,7 @@ from tests.vla.nano_models import nano
 from vla.errors import PromptError, TokenizerError
 from vla.model.config import SYSTEM
 from vla.model.presets import preset
-from vla.model.prompt import ACTION, MOTION, TEXT, Prompter, canonical_instruction
+from vla.model.prompt import ACTION, MOTION, TEXT, PromptBuilder, canonical_instruction
 from vla.model.tokenizer import START, STOP, action_tokenizer, encode, make_tokenizer, read_tokenizer, write_tokenizer
 from vla.motion.language import all_motions, describe
 
@@ -40,11 +40,11 @@ QUESTION = [3838, 1917, 1265, 279, 12305, 1896, 311, 3735, 705, 279, 3691, 19212
 
 @pytest.fixture(scope="module")
 def qwen(shared):
-    return Prompter(make_tokenizer(str(shared / "data/qwen2.5-tokenizer")), preset("0.5b"))
+    return PromptBuilder(make_tokenizer(str(shared / "data/qwen2.5-tokenizer")), preset("0.5b"))
 
 
-def text_of(prompter, token_ids):
-    return prompter.tokenizer.decode([int(token) for token in token_ids], skip_special_tokens=False)
+def text_of(prompts, token_ids):
+    return prompts.tokenizer.decode([int(token) for token in token_ids], skip_special_tokens=False)
 
 
 def test_golden_token_ids_of_qwen(qwen):
@@ -93,27 +93,27 @@ def test_without_a_motion_turn_the_assistant_answers_at_once(qwen):
 
 
 def test_the_image_may_stand_behind_the_question():
-    _, prompter = nano(image_position="after_question")
-    got = prompter.sequence("lift the lid", "move up", None)
+    _, prompts = nano(image_position="after_question")
+    got = prompts.sequence("lift the lid", "move up", None)
     first = int(got.observation.argmax())
-    assert text_of(prompter, got.token_ids[:first]).endswith("lift the lid?")
+    assert text_of(prompts, got.token_ids[:first]).endswith("lift the lid?")
 
 
 @pytest.mark.parametrize("motion", [True, False])
 def test_a_prompt_is_the_beginning_of_its_training_sequence(motion):
-    _, prompter = nano(motion=motion)
-    prompt = prompter.prompt("lift the lid", motion)
-    got = prompter.sequence("lift the lid", "move up" if motion else None, [prompter.actions.first_token_id] * 7)
-    begun = [*prompt.before, *[0] * prompter.config.observation_tokens, *prompt.after]
+    _, prompts = nano(motion=motion)
+    prompt = prompts.prompt("lift the lid", motion)
+    got = prompts.sequence("lift the lid", "move up" if motion else None, [prompts.actions.first_token_id] * 7)
+    begun = [*prompt.before, *[0] * prompts.config.observation_tokens, *prompt.after]
     assert got.token_ids[: len(begun)].tolist() == begun
     assert got.kinds[len(begun)] > 0
 
 
 def test_a_conversation_learns_what_the_assistant_says():
-    _, prompter = nano()
-    got = prompter.conversation([("what is it?", "a cup"), ("what colour?", "red")], image=True, longest=500)
-    assert text_of(prompter, got.token_ids[got.kinds == TEXT]) == f"a cup{STOP}red{STOP}"
-    assert got.observation.sum() == prompter.config.observation_tokens
+    _, prompts = nano()
+    got = prompts.conversation([("what is it?", "a cup"), ("what colour?", "red")], image=True, longest=500)
+    assert text_of(prompts, got.token_ids[got.kinds == TEXT]) == f"a cup{STOP}red{STOP}"
+    assert got.observation.sum() == prompts.config.observation_tokens
 
 
 def test_instructions_are_lower_cased_and_lose_their_full_stop():
@@ -127,9 +127,9 @@ def test_an_empty_instruction_is_refused(instruction):
 
 
 def test_an_instruction_longer_than_the_context_is_refused_with_both_lengths():
-    _, prompter = nano()
+    _, prompts = nano()
     with pytest.raises(PromptError, match=r"'bowl bowl.*needs \d+ tokens.*context is 1024"):
-        prompter.prompt("bowl " * 1200, motion=True)
+        prompts.prompt("bowl " * 1200, motion=True)
 
 
 def test_a_small_tokenizer_is_a_function_of_the_instructions_and_encodes_any_text():
@@ -142,9 +142,9 @@ def test_a_small_tokenizer_is_a_function_of_the_instructions_and_encodes_any_tex
 
 
 def test_every_motion_survives_a_small_tokenizer():
-    _, prompter = nano()
+    _, prompts = nano()
     for motion in all_motions():
-        assert prompter.tokenizer.decode(list(prompter.motion_ids(describe(motion)))) == describe(motion)
+        assert prompts.tokenizer.decode(list(prompts.motion_ids(describe(motion)))) == describe(motion)
 
 
 def test_a_tokenizer_without_action_tokens_is_refused(tmp_path, shared):

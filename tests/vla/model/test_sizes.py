@@ -15,13 +15,13 @@ QWEN_TOKENS, SMOLLM2_TOKENS = 151_665, 49_152
 VOCABULARY = {"0.5b": QWEN_TOKENS, "1.5b": QWEN_TOKENS, "3b": QWEN_TOKENS, "mini": SMOLLM2_TOKENS}
 
 # The language models' parameters are those that their cards state (0.49B, 1.54B, 3.09B; 135M and 256 action tokens);
-# towers lack the last block, which Prismatic does not run.
+# vision encoders lack the last block, which Prismatic does not run.
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "model.md"
 _NUMBERS = r"\| `(\S+)` \|.*\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|"
 
 
 def documented():
-    """Return preset -> parameters of towers, projector, language model and all, and image tokens, as the table says."""
+    """Return preset -> parameters of vision encoders, projector, language model and all, and image tokens."""
     rows = re.findall(_NUMBERS, DOCUMENT.read_text(encoding="utf-8"))
     return {name: tuple(int(number.replace(",", "")) for number in numbers) for name, *numbers in rows}
 
@@ -42,7 +42,7 @@ def test_the_document_has_a_row_for_every_preset():
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_has_the_parameters_and_image_tokens_that_the_document_says(name):
     model = meta_model(name)
-    parts = (count(model.towers), count(model.projector), count(model.language))
+    parts = (count(model.vision_encoders), count(model.projector), count(model.language))
     assert documented()[name] == (*parts, sum(parts), model.config.image_tokens)
     assert sum(parts) == count(model)
 

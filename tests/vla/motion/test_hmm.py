@@ -24,10 +24,10 @@ def episode(rng, steps):
     return np.column_stack([deltas, np.repeat(rng.integers(0, 2, steps // 10 + 1), 10)[:steps]])
 
 
-def exhaustive(surprise, change):
-    steps, states = surprise.shape
+def exhaustive(emission_cost, transition_cost):
+    steps, states = emission_cost.shape
     paths = np.stack(np.meshgrid(*[range(states)] * steps, indexing="ij"), -1).reshape(-1, steps)
-    costs = surprise[np.arange(steps), paths].sum(1) + change[paths[:, :-1], paths[:, 1:]].sum(1)
+    costs = emission_cost[np.arange(steps), paths].sum(1) + transition_cost[paths[:, :-1], paths[:, 1:]].sum(1)
     return paths[costs.argmin()]
 
 
@@ -35,10 +35,10 @@ def exhaustive(surprise, change):
 @settings(max_examples=30, deadline=None)
 def test_viterbi_finds_the_cheapest_of_all_paths(seed):
     rng = np.random.default_rng(seed)
-    surprise, change = rng.random((6, 2, 3)), rng.random((3, 3))
-    path = viterbi(surprise, change)
+    emission_cost, transition_cost = rng.random((6, 2, 3)), rng.random((3, 3))
+    path = viterbi(emission_cost, transition_cost)
     for chain in range(2):
-        np.testing.assert_array_equal(path[:, chain], exhaustive(surprise[:, chain], change))
+        np.testing.assert_array_equal(path[:, chain], exhaustive(emission_cost[:, chain], transition_cost))
 
 
 def test_an_arm_that_does_nothing_is_stopped():

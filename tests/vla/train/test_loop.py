@@ -105,7 +105,7 @@ def test_both_stages_of_the_paper_run_in_a_row(bridge, tmp_path):
     tuned = load_checkpoint(tmp_path / "two/checkpoint")
     assert (tuned.stage, tuned.config.motion, list(tuned.statistics)) == ("finetune", True, ["bridge_dataset"])
     assert tuned.training["motion"] == "raw"
-    assert tuned.prompter.tokenizer.to_str() == pretrained.prompter.tokenizer.to_str()
+    assert tuned.prompts.tokenizer.to_str() == pretrained.prompts.tokenizer.to_str()
 
 
 def test_the_ablation_learns_actions_alone(bridge, tmp_path):
@@ -118,9 +118,9 @@ def test_two_demonstrations_are_learnt_by_heart(bridge, tmp_path):
     """Two real demonstrations, 100 % of the motion and action tokens."""
     sources = with_cameras(read_sources(config(bridge, tmp_path)), 1, ())
     two = dataclasses.replace(sources[0], episodes=sources[0].episodes[:2])
-    model, prompter = nano()
+    model, prompts = nano()
     mixture = Mixture([two], AdaptiveLabeller(), MixtureConfig(image_size=56))
-    collate = Collate(prompter, {two.name: two.statistics}, "motion_action")
+    collate = Collate(prompts, {two.name: two.statistics}, "motion_action")
     batch = collate([mixture[position] for position in range(len(mixture))]).batch
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=3e-3)
     for _ in range(400):
@@ -139,9 +139,11 @@ def test_stored_features_train_as_images_do(bridge, tmp_path):
     sources = with_cameras(read_sources(config(bridge, tmp_path)), 1, ())
     with pytest.raises(TrainingError, match="dino is trained"):
         feature_files(model, sources, tmp_path)
-    frozen, _ = nano(towers=(dataclasses.replace(model.config.towers[0], frozen=True),))
-    usable = [None, np.array([1, 4])]
-    episodes = [dataclasses.replace(e, usable=u) for e, u in zip(sources[0].episodes[:2], usable, strict=True)]
+    frozen, _ = nano(vision_encoders=(dataclasses.replace(model.config.vision_encoders[0], frozen=True),))
+    valid_starts = [None, np.array([1, 4])]
+    episodes = [
+        dataclasses.replace(e, valid_starts=u) for e, u in zip(sources[0].episodes[:2], valid_starts, strict=True)
+    ]
     few = [dataclasses.replace(sources[0], episodes=episodes)]
     path = feature_files(frozen, few, tmp_path)[0]
     assert feature_files(frozen, few, tmp_path) == [path]
@@ -168,8 +170,8 @@ def test_rounded_arithmetic_trains_alike(bridge, tmp_path, uninterrupted):
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_its_sample():
-    model, prompter = nano()
-    sequences = [prompter.sequence("lift", "move up", [prompter.actions.first_token_id] * 7)] * 2
+    model, prompts = nano()
+    sequences = [prompts.sequence("lift", "move up", [prompts.actions.first_token_id] * 7)] * 2
     features = model.features(random_images(model, 2)).detach()
     features[1] = float("nan")
     batch = padded(sequences, features=features)

@@ -193,8 +193,8 @@ def test_metrics_are_json_whatever_they_are(tmp_path):
 
 def one_step(change):
     """Run an optimizer step of a `nano` model that `change` meddles with; return the model and its weights before."""
-    model, prompter = nano()
-    sequence = prompter.sequence("lift", "move up", [prompter.actions.first_token_id] * 7)
+    model, prompts = nano()
+    sequence = prompts.sequence("lift", "move up", [prompts.actions.first_token_id] * 7)
     batch = padded([sequence] * 2, images=random_images(model, 2))
     micro = [Placed(change(model, batch), ["bridge, episode 1, step 0", "bridge, episode 7, step 3"])]
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -56,7 +56,7 @@ def test_aligning_trains_the_projector_and_fine_tuning_the_language_model_too(ll
 
 def test_images_and_turns_are_read_from_llavas_format(llava):
     left = LeftOut(SkipOptions())
-    with_image, without = read_conversations(llava / "data.json", llava / "images", left, look=True)
+    with_image, without = read_conversations(llava / "data.json", llava / "images", left, render=True)
     assert (with_image.image, with_image.turns) == (llava / "images/a/cup.png", (("What is it?", "A cup."),))
     assert (without.image, without.turns) == (None, (("Hello?", "Hello."),))
 
@@ -90,11 +90,11 @@ def test_a_missing_image_is_named(tmp_path):
 
 def test_an_image_is_never_cut(llava):
     """The patches of a cut image would be taken for those of the next row."""
-    model, prompter = nano()
-    needed = int(prompter.conversation([("", "")], True, 1 << 20).observation.nonzero()[0].max()) + 1
+    model, prompts = nano()
+    needed = int(prompts.conversation([("", "")], True, 1 << 20).observation.nonzero()[0].max()) + 1
     with pytest.raises(TrainingError, match=f"--longest {needed} must lie between the {needed} tokens"):
         train_vlm(config(llava, "cut", longest=needed))
-    late = CollateConversations(replace(prompter, config=replace(model.config, image_position="after_question")), 60)
+    late = CollateConversations(replace(prompts, config=replace(model.config, image_position="after_question")), 60)
     asked = Conversation("7", llava / "images/a/cup.png", (("what is it " * 40, "a cup"),))
     with pytest.raises(TrainingError, match=r"'7': its first 60 tokens hold only a part of its image.*--longest"):
         late([asked])

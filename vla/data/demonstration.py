@@ -16,7 +16,7 @@ from vla.statistics import check_actions
 
 
 @dataclass(frozen=True, eq=False)
-class Episode:
+class Demonstration:
     """One demonstration; `actions[t]` was taken on seeing `cameras[name][t]` and `state[t]`.
 
     Attributes:
@@ -29,9 +29,9 @@ class Episode:
         cameras: camera name -> images, `T` of them.
         control_hz: control steps per second, or None where nobody says.
         intents: `T` motion sentences that an expert intended, or empty.
-        usable: sorted steps at which a sample may start, or None for all: some steps have no image, and some are not
-            to be imitated.
-        imitated: `[T]` bool, whether the action is one to learn, or None if all are: pushes off the path are not.
+        valid_starts: sorted steps at which a sample may start, or None for all: some steps have no image, and some are
+            not to be imitated.
+        is_expert: `[T]` bool, whether the action is one to learn, or None if all are: pushes off the path are not.
         convention: what the numbers mean, as far as somebody says.
         stored_gripper: the gripper as the data set stores it, one entry a stored step, or None where nobody checks it.
     """
@@ -44,45 +44,45 @@ class Episode:
     cameras: Mapping[str, Frames] = field(default_factory=dict)
     control_hz: float | None = None
     intents: tuple[str, ...] = ()
-    usable: NDArray[np.int64] | None = None
-    imitated: NDArray[np.bool_] | None = None
+    valid_starts: NDArray[np.int64] | None = None
+    is_expert: NDArray[np.bool_] | None = None
     convention: Convention = NOT_SAID
     stored_gripper: NDArray[np.float32] | None = None
 
     @property
     def learnt(self) -> NDArray[np.float32]:
         """Return the actions that are to be learnt, `[N, 7]`; pushes off the path are not."""
-        return self.actions if self.imitated is None else self.actions[self.imitated]
+        return self.actions if self.is_expert is None else self.actions[self.is_expert]
 
     @property
-    def starts(self) -> int:
+    def num_starts(self) -> int:
         """Steps at which a sample may start."""
-        return len(self) if self.usable is None else len(self.usable)
+        return len(self) if self.valid_starts is None else len(self.valid_starts)
 
     def start(self, index: int) -> int:
         """Return the `index`-th step at which a sample may start."""
-        return index if self.usable is None else int(self.usable[index])
+        return index if self.valid_starts is None else int(self.valid_starts[index])
 
     def __len__(self) -> int:
         """Return the number of steps."""
         return len(self.actions)
 
 
-def whole_chunks(episode: Episode, length: int) -> Episode:
+def drop_perturbed_chunks(episode: Demonstration, length: int) -> Demonstration:
     """Return the episode with those starts alone that `length` actions to learn follow.
 
     A chunk with a push in it would teach the push: the step that it starts at does not show it.
     """
-    if episode.imitated is None:
+    if episode.is_expert is None:
         return episode
-    spoilt = np.flatnonzero(~episode.imitated)
-    starts = np.arange(len(episode)) if episode.usable is None else episode.usable
+    spoilt = np.flatnonzero(~episode.is_expert)
+    starts = np.arange(len(episode)) if episode.valid_starts is None else episode.valid_starts
     first = np.searchsorted(spoilt, starts)
     distance = np.append(spoilt, len(episode) + length)[first] - starts
-    return replace(episode, usable=starts[distance >= length])
+    return replace(episode, valid_starts=starts[distance >= length])
 
 
-def checked(episode: Episode) -> Episode:
+def checked(episode: Demonstration) -> Demonstration:
     """Return the episode if it can be trained on.
 
     Raises:

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from tests.vla.data import lerobot_files as files
-from vla.data import look
+from vla.data import inspection
 from vla.data.errors import Where
 from vla.data.frames import FileFrames
-from vla.data.look import INDEX, identity, look_at
+from vla.data.inspection import INDEX, identity, look_at
 from vla.data.read import read_episodes
 from vla.data.whole import SkipOptions, read_whole
 
@@ -34,7 +34,9 @@ def test_a_damaged_picture_is_found_and_remembered_until_its_file_changes(tmp_pa
     frames[1].where.file.write_bytes(sound[:40] + bytes(len(sound) - 40))
     assert [error and error.where.file.name for error in look_at(frames, tmp_path / INDEX, "")] == [None, "1.png", None]
     asked = []
-    monkeypatch.setattr(look, "_looks", lambda unknown, title: asked.append(len(unknown)) or ["" for _ in unknown])
+    monkeypatch.setattr(
+        inspection, "_looks", lambda unknown, title: asked.append(len(unknown)) or ["" for _ in unknown]
+    )
     assert [bool(error) for error in look_at(frames, tmp_path / INDEX, "")] == [False, True, False]
     frames[1].where.file.write_bytes(sound)
     os.utime(frames[1].where.file, ns=(1, 1))
