@@ -1,5 +1,5 @@
 # The same verbs for a person and for CI.
-.PHONY: help setup eval test lint lock test-newest test-floors smoke demos model
+.PHONY: help setup eval test lint lock test-newest test-floors smoke docs demos model
 LOCAL_ASSETS := ../shared/assets/simpler_bridge
 
 help: ## show this
@@ -35,6 +35,9 @@ test-floors: ## the tests with the oldest packages that pyproject.toml names, in
 
 smoke: setup ## build the wheel, install it into a clean environment and run the toy suite there
 	@scripts/smoke_wheel.sh
+
+docs: setup ## build the site into build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet
 
 demos: setup ## record the reference demonstrations into data/demos, the same bit for bit each time
 	for suite in libero_spatial libero_object libero_goal simpler_bridge; do \

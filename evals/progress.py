@@ -18,6 +18,19 @@ from evals.types import Episode, EpisodeResult, Status, Suite
 _NARROW = 48  # columns below which a table of tasks would lose its numbers
 
 
+class Quiet:
+    """Tells nobody."""
+
+    def start(self, suite: Suite, episodes: list[Episode], done: list[EpisodeResult]) -> None:
+        """Keep silent."""
+
+    def say(self, text: str) -> None:
+        """Keep silent."""
+
+    def finished(self, result: EpisodeResult) -> None:
+        """Keep silent."""
+
+
 class ConsoleProgress:
     """Counts per task, running rate, episodes a second and time left; use it as a context manager."""
 

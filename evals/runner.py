@@ -149,7 +149,7 @@ def _pass_gates(setup: Setup, progress: Progress) -> list[str]:
     limit = config.deadlines.build + config.deadlines.reset + config.deadlines.step
     findings = in_fresh_process(
         before_run,
-        *(suite.name, task, setup.cameras),
+        *(suite, task, setup.cameras),
         seconds=limit,
         what=f"Probing suite {suite.name!r}",
         surroundings=setup.surroundings,

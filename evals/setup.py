@@ -100,21 +100,26 @@ class Setup:
         return former_hash(path) if recorded not in ("", found) and recorded == former_hash(path) else found
 
 
-def prepare(config: RunConfig) -> Setup:
+def prepare(config: RunConfig, suite: Suite | None = None, policy: Policy | None = None) -> Setup:
     """Load the plugins and check that they fit.
+
+    Args:
+        config: what is asked for.
+        suite: the suite, unless it is the plugin that the configuration names.
+        policy: the same for the policy.
 
     Raises:
         UsageError: a name, option or number is wrong, or policy and suite disagree on what numbers mean.
         ContractError: a plugin does not load.
     """
     working_directory()
-    suite = load_suite(config.suite)
+    suite = suite or load_suite(config.suite)
     if config.suite in suite.aliases:
         config = replace(config, suite=suite.name)  # records have one name for it
     episodes = plan(config, suite)
     surroundings = Surroundings()
     caller = Caller(config.policy, config.deadlines.policy_seconds)
-    policy = build_policy(caller, config.policy, suite, config.options())
+    policy = policy or build_policy(caller, config.policy, suite, config.options())
     unlike = space_differences(suite, policy)
     if unlike:
         raise SpaceMismatchError(config.policy, suite.name, unlike)

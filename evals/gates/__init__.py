@@ -126,9 +126,8 @@ def check(
     return findings
 
 
-def before_run(suite_name: str, task: int, cameras: tuple[str, ...]) -> list[GateResult]:
+def before_run(suite: Suite, task: int, cameras: tuple[str, ...]) -> list[GateResult]:
     """Run the gates of `BEFORE_RUN` on one env with the cameras of a run, in a process of their own."""
-    suite = registry.load_suite(suite_name)
     names = [name for name in BEFORE_RUN if cameras or name != "frame"]
     with closing(registry.make_env(suite, suite.tasks[task], cameras)) as env:
         return probe(env, suite, task, cameras, names)

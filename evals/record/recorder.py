@@ -52,13 +52,14 @@ class Run:
     remarks: tuple[str, ...] = ()
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: str | Path) -> Run:
     """Read a run folder.
 
     Raises:
         RunFolderError: the folder is not a run, is of a newer format, or a line in it does not read or is of another
             run.
     """
+    path = Path(path)
     header = read_header(path)
     lines, torn = read_lines(path, header)
     best: dict[str, EpisodeResult] = {}

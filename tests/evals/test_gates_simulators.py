@@ -73,7 +73,7 @@ def test_a_fault_is_found_by_its_gate(built, fault):
 
 
 def test_what_runs_before_a_libero_run_passes_with_images():
-    findings = in_fresh_process(before_run, "libero_object", 3, ("agentview",), seconds=300)
+    findings = in_fresh_process(before_run, load_suite("libero_object"), 3, ("agentview",), seconds=300)
     assert [(finding.gate, finding.passed) for finding in findings] == [(name, True) for name in BEFORE_RUN]
 
 
