@@ -67,7 +67,7 @@ GRIPS = {
 
 
 @dataclass(frozen=True)
-class Command:
+class HandCommand:
     """What the plan wants now: gripper position `[3]` and yaw in the world, fingers, speed (metres a step), event."""
 
     position: FloatArray
@@ -102,7 +102,7 @@ class BridgeExpert:
         self._noise = noise
         self._speed = speed
         self._env: BridgeEnv | None = None
-        self._run: _Run | None = None
+        self._run: _SkillRun | None = None
 
     def attach(self, env: Env) -> None:
         """Be handed the env whose simulator is read.
@@ -134,7 +134,7 @@ class BridgeExpert:
                 "The expert of simpler_bridge reads one simulator: attach(env), then act on one observation."
             )
         if self._run is None:
-            self._run = _Run(_Sight(self._env), self._speed, self._noise, observations[0].episode.rng("expert"))
+            self._run = _SkillRun(_Sight(self._env), self._speed, self._noise, observations[0].episode.rng("expert"))
         return [self._run.next()]
 
 
@@ -191,7 +191,7 @@ class _Sight:
         return point, (yaw + half) % self.grip.symmetry - half
 
 
-class _Run:
+class _SkillRun:
     """One episode: turns the plan's commands into actions and sentences."""
 
     def __init__(self, sight: _Sight, speed: float, noise: float, rng: np.random.Generator) -> None:
@@ -216,50 +216,50 @@ class _Run:
         action = np.array([[*move, *turn, -1.0 if command.closed else 1.0]])
         return ActionChunk(action, motion=self._intent(command, here))
 
-    def _intent(self, command: Command, here: FloatArray) -> str:
+    def _intent(self, command: HandCommand, here: FloatArray) -> str:
         """Return the sentence for what is left to do, which noise and speed limits do not touch."""
         offset = self._sight.to_base(command.position) - here
         turn = self._sight.turn_left(command.yaw)
         return sentence(signs(offset, command.tolerance / math.sqrt(3)), signs(turn, TURN_WORTH_A_WORD), command.event)
 
 
-def _plan(sight: _Sight) -> Iterator[Command]:
+def _plan(sight: _Sight) -> Iterator[HandCommand]:
     """Take the object, again if it slipped, put it down, and stay above it for the rest of the episode."""
     speed = sight.grip.speed
     yaw = yield from _take(sight)
     offset = sight.source[0] - sight.gripper
     over = np.array([*(sight.target - offset)[:2], sight.grip.cruise])
-    yield from _go(sight, Command(over, yaw, True, speed, tolerance=0.004), steps=40)
+    yield from _go(sight, HandCommand(over, yaw, True, speed, tolerance=0.004), steps=40)
     offset = sight.source[0] - sight.gripper
     height = max(sight.target[2] + sight.grip.put - offset[2], sight.grip.lowest_release)
     release = np.array([*(sight.target - offset)[:2], height])
-    yield from _go(sight, Command(release, yaw, True, LOWERING_SPEED, tolerance=0.003), steps=10)
+    yield from _go(sight, HandCommand(release, yaw, True, LOWERING_SPEED, tolerance=0.003), steps=10)
     here = sight.gripper  # it may rest on something above the release point
     for _ in range(OPENING_STEPS):
-        yield Command(here, yaw, False, speed, tolerance=0.003, event="open")
+        yield HandCommand(here, yaw, False, speed, tolerance=0.003, event="open")
     away = np.array([*here[:2], max(sight.grip.cruise, here[2] + 0.06)])
     while True:
-        yield Command(away, yaw, False, speed, tolerance=0.01)
+        yield HandCommand(away, yaw, False, speed, tolerance=0.01)
 
 
-def _take(sight: _Sight) -> Generator[Command, None, float]:
+def _take(sight: _Sight) -> Generator[HandCommand, None, float]:
     """Grasp and lift the object, as often as it takes, and return the yaw with which it is held."""
     speed = sight.grip.speed
     while True:
         point, yaw = sight.grasp()
         above = np.array([*point[:2], point[2] + max(0.06, min(sight.grip.cruise - point[2], 0.10))])
-        yield from _go(sight, Command(above, yaw, False, speed, tolerance=0.008), steps=18)
-        yield from _go(sight, Command(point, yaw, False, speed, tolerance=0.004), steps=14)
+        yield from _go(sight, HandCommand(above, yaw, False, speed, tolerance=0.008), steps=18)
+        yield from _go(sight, HandCommand(point, yaw, False, speed, tolerance=0.004), steps=14)
         height = sight.source[0][2]
         for _ in range(CLOSING_STEPS):
-            yield Command(point, yaw, True, speed, tolerance=0.004, event="close")
+            yield HandCommand(point, yaw, True, speed, tolerance=0.004, event="close")
         up = np.array([*point[:2], sight.grip.cruise])
-        yield from _go(sight, Command(up, yaw, True, speed, tolerance=0.012), steps=20)
+        yield from _go(sight, HandCommand(up, yaw, True, speed, tolerance=0.012), steps=20)
         if sight.source[0][2] - height > LIFTED:
             return yaw
 
 
-def _go(sight: _Sight, command: Command, steps: int) -> Iterator[Command]:
+def _go(sight: _Sight, command: HandCommand, steps: int) -> Iterator[HandCommand]:
     """Repeat a command until the gripper is there and turned, or the steps are used up."""
     for _ in range(steps):
         near = np.linalg.norm(sight.gripper - command.position) < command.tolerance

@@ -35,7 +35,7 @@ from vla.model.prompt import PromptBuilder, TokenSequence
 from vla.train.collate import Placed, padded
 from vla.train.config import Loop, ModelOptions, recorded
 from vla.train.initialize import initial_checkpoint
-from vla.train.loop import Run, accumulation, make_accelerator, optimize
+from vla.train.loop import TrainingRun, accumulation, make_accelerator, optimize
 from vla.train.state import RunState
 
 
@@ -141,7 +141,7 @@ def train_vlm(config: VlmConfig) -> None:
         optimize(_prepare(config, accelerator), config.loop, accelerator, state)
 
 
-def _prepare(config: VlmConfig, accelerator: Accelerator) -> Run:
+def _prepare(config: VlmConfig, accelerator: Accelerator) -> TrainingRun:
     """Read the conversations, build the model and put both together."""
     left = LeftOut(config.skip)
     with accelerator.main_process_first():
@@ -163,7 +163,7 @@ def _prepare(config: VlmConfig, accelerator: Accelerator) -> Run:
         workers=config.loop.workers,
     )
     told = {**recorded(config), **checkpoint.training, "left_out": left.lines()}
-    return Run(replace(checkpoint, training=told), loader)
+    return TrainingRun(replace(checkpoint, training=told), loader)
 
 
 def load_image(path: Path, size: int) -> NDArray[np.uint8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from envs.libero.expert.geometry import about, down, facing
-from envs.libero.expert.hand import Command, Commands, Hand
+from envs.libero.expert.hand import Commands, Hand, HandCommand
 from envs.libero.expert.scene import Joint, Scene
 from evals.types import FloatArray
 
@@ -93,7 +93,7 @@ def turn(hand: Hand, thing: str, angle: float) -> Commands:
             break
         lead = turned + np.sign(angle - joint.position) * _LEAD
         hand.rotation = down(along + lead)
-        yield Command(joint.anchor + about(joint.axis, lead) @ (middle - joint.anchor), hand.rotation, closed=True)
+        yield HandCommand(joint.anchor + about(joint.axis, lead) @ (middle - joint.anchor), hand.rotation, closed=True)
     yield from hand.open()
     yield from hand.shift(0.10 * _UP)
 

@@ -13,7 +13,7 @@ from envs.libero.expert.caddy import put_in_compartment
 from envs.libero.expert.drawers import put_in_drawer
 from envs.libero.expert.geometry import rotation_vector
 from envs.libero.expert.grasps import ROOMIEST, STEADY
-from envs.libero.expert.hand import Command, Commands, Hand
+from envs.libero.expert.hand import Commands, Hand, HandCommand
 from envs.libero.expert.microwave import put_in_microwave, swing_shut
 from envs.libero.expert.pick_place import inside, on_region, on_thing, pick_and_place
 from envs.libero.expert.pushing import push
@@ -65,7 +65,7 @@ class LiberoExpert:
         self._speed = speed
         self._taste = STEADY if consistent_grasp else ROOMIEST
         self._env: Env | None = None
-        self._run: _Run | None = None
+        self._run: _SkillRun | None = None
 
     def attach(self, env: Env) -> None:
         """Be handed the env whose simulator is read."""
@@ -92,7 +92,7 @@ class LiberoExpert:
             self._run = self._start(observations[0].episode)
         return [self._run.next()]
 
-    def _start(self, episode: Episode) -> _Run:
+    def _start(self, episode: Episode) -> _SkillRun:
         if self._env is None:
             raise UsageError("The LIBERO expert reads the simulator: attach(env) comes before act().")
         scene = Scene(cast(_HasSimulator, self._env).simulator)
@@ -102,7 +102,9 @@ class LiberoExpert:
         for goal in goals:
             if _skill(hand, goal, goals) is None:
                 raise UsageError(f"The LIBERO expert has no skill for the goal {goal} of {where}.")
-        return _Run(self.action_space, hand, _plan(hand, goals), _Path(episode.rng("expert"), self._noise, self._speed))
+        return _SkillRun(
+            self.action_space, hand, _plan(hand, goals), _Path(episode.rng("expert"), self._noise, self._speed)
+        )
 
 
 class _Path:
@@ -122,7 +124,7 @@ class _Path:
         return self._drift
 
 
-class _Run:
+class _SkillRun:
     """One episode: turns the plan's commands into actions and sentences."""
 
     def __init__(self, space: ActionSpace, hand: Hand, plan: Commands, path: _Path) -> None:
@@ -152,7 +154,7 @@ class _Run:
         return np.array(np.clip([[*move, *rotate, gripper]], space.low, space.high))
 
 
-def _intent(command: Command, offset: FloatArray, turn: FloatArray) -> str:
+def _intent(command: HandCommand, offset: FloatArray, turn: FloatArray) -> str:
     """Return the sentence for what is left to do, which noise and the controller's limits do not touch."""
     per_axis = command.tolerance / np.sqrt(3)  # so that a hand that has not arrived has somewhere to go
     return sentence(signs(offset, per_axis), signs(turn, _TURN_TOLERANCE), command.event)

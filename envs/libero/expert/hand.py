@@ -22,7 +22,7 @@ _GRADUAL = 8e-4  # metres of finger travel a step under which the fingers count 
 
 
 @dataclass(frozen=True)
-class Command:
+class HandCommand:
     """What a skill wants now.
 
     Attributes:
@@ -42,7 +42,7 @@ class Command:
     event: GripperEvent | None = None
 
 
-Commands = Iterator[Command]
+Commands = Iterator[HandCommand]
 
 
 class Hand:
@@ -86,7 +86,7 @@ class Hand:
             best, stalled = (far + 0.1 * angle, 0) if gained > 5e-4 else (best, stalled + 1)
             if stalled > _STALL_STEPS:
                 return
-            yield Command(position, self.rotation, self.closed, cap, tolerance)
+            yield HandCommand(position, self.rotation, self.closed, cap, tolerance)
 
     def shift(self, offset: FloatArray, tolerance: float = 0.02, cap: float = 1.0, steps: int = 20) -> Commands:
         """Move by `offset` `[3]` metres."""
@@ -97,7 +97,7 @@ class Hand:
         self.closed = True
         openings = [self.scene.opening]
         for step in range(steps):
-            yield Command(position, self.rotation, closed=True, event="close")
+            yield HandCommand(position, self.rotation, closed=True, event="close")
             openings.append(self.scene.opening)
             if step > 4 and abs(openings[-1] - openings[-3]) < _GRADUAL:
                 return
@@ -107,7 +107,7 @@ class Hand:
         self.closed = False
         position = self.scene.grip_position
         for _ in range(steps):
-            yield Command(position, self.rotation, closed=False, event="open")
+            yield HandCommand(position, self.rotation, closed=False, event="open")
 
     def travel(
         self, target: FloatArray, hanging: float = TIP, ignoring: Collection[str] = (), tolerance: float = 0.015

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from envs.libero.expert.geometry import about, down, facing
-from envs.libero.expert.hand import Command, Commands, Hand
+from envs.libero.expert.hand import Commands, Hand, HandCommand
 from envs.libero.expert.scene import Scene
 from evals.types import FloatArray
 
@@ -70,4 +70,4 @@ def swing_shut(hand: Hand, thing: str) -> Commands:
     for _ in range(140):
         turned = scene.object_joint(thing).position - joint.position
         lead = about(joint.axis, turned + sense * _DOOR_LEAD)
-        yield Command(joint.anchor + lead @ (touch - joint.anchor), hand.rotation, closed=True)
+        yield HandCommand(joint.anchor + lead @ (touch - joint.anchor), hand.rotation, closed=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from envs.libero.expert.geometry import down
 from envs.libero.expert.grasps import Grasp, best_grasp
-from envs.libero.expert.hand import Command, Commands, Hand
+from envs.libero.expert.hand import Commands, Hand, HandCommand
 from envs.libero.expert.scene import Scene
 from evals.types import FloatArray
 
@@ -20,7 +20,7 @@ _BLOCKED = 0.02  # metres short of a grasp: something is in the way that its sha
 _LIFT = np.array([0.0, 0.0, 0.08])
 
 
-def pick(hand: Hand, thing: str, spot: Spot, attempts: int = 4) -> Generator[Command, None, bool]:
+def pick(hand: Hand, thing: str, spot: Spot, attempts: int = 4) -> Generator[HandCommand, None, bool]:
     """Take hold of a thing, so that it can be put on a spot, and lift it; return whether it came along."""
     scene = hand.scene
     tried: list[Grasp] = []
@@ -45,7 +45,7 @@ def pick(hand: Hand, thing: str, spot: Spot, attempts: int = 4) -> Generator[Com
     return False
 
 
-def place(hand: Hand, thing: str, spot: Spot) -> Generator[Command, None, bool]:
+def place(hand: Hand, thing: str, spot: Spot) -> Generator[HandCommand, None, bool]:
     """Carry a thing that is held to a spot and let go; return whether it was still held on arrival."""
     scene = hand.scene
     hanging = float(scene.grip_position[2] - scene.points(thing)[:, 2].min())
