@@ -30,13 +30,14 @@ _MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Write one self-contained HTML page about recorded runs, failures first.
+    """Write one self-contained HTML page about recorded runs, with failed episodes first.
 
     Attributes:
-        runs: Run folders, or folders or patterns that hold some.
-        out: File to write.
+        runs: Run folders, or folders or patterns that hold run folders.
+        out: HTML file to write.
         title: Heading of the page.
-        film_megabytes: Films of failed episodes are embedded up to this size; later ones are linked.
+        film_megabytes: Largest total size, in megabytes, of the videos that are embedded in the page; further videos
+            are linked.
     """
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -105,7 +106,8 @@ def command(arguments: list[str]) -> int:
     lines = [f"Wrote {config.out} ({size:.1f} MB, {len(recorded.runs)} runs).", *recorded.notes]
     if films.linked:
         lines.append(
-            f"{films.linked} films are linked, not embedded: keep the run folders beside it, or --film-megabytes."
+            f"{films.linked} videos are linked, not embedded: keep the run folders next to the page, or raise "
+            "--film-megabytes."
         )
     show("".join(f"{line}\n" for line in lines))
     return 0
