@@ -169,21 +169,21 @@ def _view(run: Run, label: str) -> RunView:
     if run.torn:
         said.append("The last line of the record was cut off; the run did not end by itself.")
     if strays:
-        told = ", ".join(map(str, strays))
-        said.append(f"run.json has no task {told}: episodes of it are listed, and count in no rate or comparison.")
+        unknown = ", ".join(map(str, strays))
+        said.append(f"run.json has no task {unknown}: episodes of it are listed, and count in no rate or comparison.")
     if decided := decision_of(run):
         said.append(decided)
     return RunView(label, run, summary, (*said, *run.remarks))
 
 
-def _contestants(views: Sequence[RunView]) -> list[tuple[str, list[Run]]]:
-    """Return who is compared: runs that differ in nothing but their seed are one, with all its seeds."""
+def _entries(views: Sequence[RunView]) -> list[tuple[str, list[Run]]]:
+    """Return the entries that are compared, as (name, runs): runs that differ only in their seed are one entry."""
     groups: dict[str, list[RunView]] = {}
     for view in views:
         header = view.run.header
         config = {name: value for name, value in header.config.items() if name != "seed"}
-        told = [conditions_of(view.run), header.protocol_hash, sorted(config.items())]
-        groups.setdefault(repr(told), []).append(view)
+        identity = [conditions_of(view.run), header.protocol_hash, sorted(config.items())]
+        groups.setdefault(repr(identity), []).append(view)
     found = []
     policies = [members[0].run.header.config["policy"] for members in groups.values()]
     for members in groups.values():
@@ -202,7 +202,7 @@ def _suite(name: str, views: Sequence[RunView]) -> SuiteView:
     pairs, warnings = [], []
     if len({view.run.header.protocol_hash for view in views}) > 1:
         warnings.append("These runs have different protocols: their rates are not comparable.")
-    for (a, first), (b, second) in itertools.combinations(_contestants(views), 2):
+    for (a, first), (b, second) in itertools.combinations(_entries(views), 2):
         try:
             pairs.append((a, b, compare(first, second, mixed_protocols=True)))
         except UsageError as error:
