@@ -102,7 +102,7 @@ class WorkerPool:
         try:
             messages = channel.take()
         except (EOFError, OSError):
-            return [(number, self._bury(number))]
+            return [(number, self._reap(number))]
         self._workers[number].since = monotonic()  # half a message is a sign of life too
         events: list[tuple[int, Event]] = []
         for pickled in messages:
@@ -155,7 +155,7 @@ class WorkerPool:
         self._replace(number, 0.0)
         return Lost(Status.TIMEOUT, f"No sign of life in phase {phase!r} for {limit:g} s; the worker was killed.")
 
-    def _bury(self, number: int) -> Lost:
+    def _reap(self, number: int) -> Lost:
         phase = self._workers[number].phase or "idle"
         cause = self._replace(number, GRACE_SECONDS)
         return Lost(Status.SIM_ERROR, f"The worker process died in phase {phase!r} with {cause}.")
