@@ -150,8 +150,8 @@ def numbers(entries: Sequence[LabelledVectors], plane: Plane, draws: int, seed: 
         f"{entry.condition} {100 * part:.1f} %" for entry, part in zip(entries, plane.explained_within, strict=True)
     )
     notes = (
-        f"± is the standard error of {draws} bootstrap resamples, the plane fixed; in brackets, the mean when vectors "
-        "are dealt to the two groups at random. _ is a token's leading space. The plane holds "
+        f"± is the standard error of {draws} bootstrap resamples in the same plane; in brackets, the mean under the "
+        "permutation null. _ is a token's leading space. The plane holds "
         f"{100 * plane.explained.sum():.1f} % of the variance of all conditions together; of each: {within}.",
     )
     near = [nearest for entry in entries if (nearest := nearest_words(entry, draws, seed)) is not None]

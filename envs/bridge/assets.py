@@ -72,8 +72,8 @@ def _roots(environment: Mapping[str, str]) -> list[Path]:
     Without MS_ASSET_DIR, also in the cache of the home that the password file knows (a scheduler or container may set
     another HOME, or none).
     """
-    if told := environment.get("MS_ASSET_DIR", "").strip():
-        folder = Path(os.path.expanduser(told))
+    if given := environment.get("MS_ASSET_DIR", "").strip():
+        folder = Path(os.path.expanduser(given))
         return [folder / "data", folder]
     caches = [environment.get("XDG_CACHE_HOME", "")]
     caches += [f"{home}/.cache" for home in (environment.get("HOME", ""), _home_of_user()) if home]
@@ -208,8 +208,8 @@ def _wanted_in(root: Path, listed: Manifest) -> list[str]:
 
 
 def _called(root: Path) -> str:
-    told = os.environ.get("MS_ASSET_DIR")
-    return f"{root} (MS_ASSET_DIR is {told})" if told and root in _roots(os.environ) else str(root)
+    given = os.environ.get("MS_ASSET_DIR")
+    return f"{root} (MS_ASSET_DIR is {given})" if given and root in _roots(os.environ) else str(root)
 
 
 def _has_visual(expected: Path) -> bool:

@@ -126,10 +126,10 @@ class TrainConfig:
     The same command continues a training that was stopped, with the same losses as without the stop.
 
     Attributes:
-        data: Folders of datasets: LeRobot, RLDS (TFDS), LIBERO HDF5 files, or recorded demonstrations.
+        data: Folders of the datasets: LeRobot, RLDS (TFDS), LIBERO HDF5 files, or recorded demonstrations.
         loop: Options of the training loop.
-        stage: Stage of the training: "motion" is the paper's pretraining, "action" is the pretraining on actions alone
-            of the paper's ablation, "finetune" is the second stage.
+        stage: Stage of the training: "motion" is the paper's pretraining on motion, "action" is pretraining on actions
+            alone (the paper's ablation), "finetune" is the fine-tuning that follows either of them.
         motion: Labels that the motion sentences are made from; "none" trains without motion sentences.
         init: Weights to start from: "scratch" (pretrained vision encoders and language model), a checkpoint folder, or
             a Prismatic .pt file.
