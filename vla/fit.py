@@ -24,7 +24,7 @@ class Fit:
 
     Attributes:
         refused: what would drive the arm wrongly, a line each.
-        remarks: what is worth a word, a line each.
+        remarks: remarks for the user, one line each.
     """
 
     refused: tuple[str, ...]

@@ -134,9 +134,12 @@ def command(arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="vla-eval assets", description="Lay out the files that a suite needs.")
     parser.add_argument("suite", help="simpler_bridge (the other suites bring their files with their packages)")
-    parser.add_argument("--from", dest="source", required=True, action="append", metavar="DIR|ZIP|URL|upstream")
+    sources = "where the files are: a folder, a zip file or its URL, or upstream for the original downloads"
     parser.add_argument(
-        "--to", type=Path, help="folder to lay out, then named by MS_ASSET_DIR (default: the user's cache)"
+        "--from", dest="source", required=True, action="append", metavar="DIR|ZIP|URL|upstream", help=sources
+    )
+    parser.add_argument(
+        "--to", type=Path, help="folder to write, for use as MS_ASSET_DIR (default: a folder in the user's cache)"
     )
     options = parser.parse_args(arguments)
     if options.suite != "simpler_bridge":
