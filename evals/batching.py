@@ -76,10 +76,10 @@ def fresh(observation: Observation) -> Observation:
 
 
 def paired(chunks: object, expected: int) -> list[ActionChunk]:
-    """Return the answer of `Policy.act` if it is a list with one chunk for each observation.
+    """Return what `Policy.act` answered if it is a list of the length that was asked for.
 
     Raises:
-        PolicyOutputError: the answer is something else.
+        PolicyOutputError: it is something else.
     """
     if not isinstance(chunks, list) or len(chunks) != expected:
         got = f"{len(chunks)} chunks" if isinstance(chunks, list) else type(chunks).__name__

@@ -101,10 +101,10 @@ class Setup:
 
 
 def prepare(config: RunConfig) -> Setup:
-    """Load the plugins and check that they fit together.
+    """Load the plugins and check that they fit.
 
     Raises:
-        UsageError: a name, option or number is wrong, or the spaces of policy and suite differ.
+        UsageError: a name, option or number is wrong, or policy and suite disagree on what numbers mean.
         ContractError: a plugin does not load.
     """
     working_directory()

@@ -48,8 +48,8 @@ class TraceArrays(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Consecutive steps in which the policy said the same motion and the robot did the same motion."""
+class Moment:
+    """Consecutive steps in which the same was said and the same was done."""
 
     first: int
     last: int
@@ -66,9 +66,9 @@ class EpisodeView:
         outcome: "success", "failure", or how it ended without a score.
         rank: order in which outcomes are shown: failures, then errors, then successes.
         film: a data URI, a relative path, or "".
-        segments: the motion said and the motion done, step by step; empty without a trace.
+        moments: what was said beside what was done; empty without a trace.
         error: traceback of an episode that ended without a score.
-        note: why there are no segments although there is a trace, else "".
+        note: why there are no moments although there is a trace, or "".
     """
 
     run: str
@@ -78,7 +78,7 @@ class EpisodeView:
     outcome: str
     rank: int
     film: str
-    segments: tuple[Segment, ...]
+    moments: tuple[Moment, ...]
     error: str
     note: str = ""
 
@@ -91,14 +91,14 @@ class EpisodeView:
     @property
     def agreement(self) -> str:
         """In how many steps the motion said is the motion done, in words; empty if nothing was said."""
-        lengths = [(segment.last - segment.first + 1, segment) for segment in self.segments if segment.said]
-        same = sum(length for length, segment in lengths if segment.said == segment.done)
+        lengths = [(moment.last - moment.first + 1, moment) for moment in self.moments if moment.said]
+        same = sum(length for length, moment in lengths if moment.said == moment.done)
         return f"{same} of {sum(length for length, _ in lengths)} steps" if lengths else ""
 
     @property
     def detailed(self) -> bool:
         """Whether there is more to show than its row."""
-        return bool(self.film or self.segments or self.error or self.note)
+        return bool(self.film or self.moments or self.error or self.note)
 
 
 class Films:
@@ -132,7 +132,7 @@ def episodes_of(run: Run, label: str, films: Films, folder: Path) -> Iterator[Ep
     statistics = _statistics(run)
     for result in sorted(run.results, key=lambda r: (_rank(r), r.task, r.initial_state, r.seed)):
         detailed = _rank(result) < 2
-        found, note = _segments_of(run, result, statistics)
+        told, note = _told(run, result, statistics)
         yield EpisodeView(
             run=label,
             suite=result.suite,
@@ -141,16 +141,14 @@ def episodes_of(run: Run, label: str, films: Films, folder: Path) -> Iterator[Ep
             outcome=_WORDS.get(result.status.value, result.status.value),
             rank=_rank(result),
             film=films.uri(run.path / VIDEOS / f"{result.episode_id}.mp4", folder) if detailed else "",
-            segments=found,
+            moments=told,
             error=result.error or "",
             note=note,
         )
 
 
-def _segments_of(
-    run: Run, result: EpisodeResult, statistics: ActionStatistics | None
-) -> tuple[tuple[Segment, ...], str]:
-    """Return the segments of an episode, or none and the reason."""
+def _told(run: Run, result: EpisodeResult, statistics: ActionStatistics | None) -> tuple[tuple[Moment, ...], str]:
+    """Return what was said beside what was done in an episode, and why it cannot be told, if it cannot."""
     file = _trace_file(run, result)
     if not file.exists():
         return (), ""
@@ -160,13 +158,13 @@ def _segments_of(
         return (), str(error)
     if statistics is None:
         return (), f"{HEADER} does not say which settling action holds the gripper open: {TRACES} are not shown."
-    return tuple(segments(trace, run, statistics)), ""
+    return tuple(moments(trace, run, statistics)), ""
 
 
-def segments(trace: TraceArrays, run: Run, statistics: ActionStatistics) -> Iterator[Segment]:
-    """Yield the motion said and the motion done, with consecutive equal steps in one segment.
+def moments(trace: TraceArrays, run: Run, statistics: ActionStatistics) -> Iterator[Moment]:
+    """Yield what was said beside what was done, runs of equal steps together.
 
-    The motion done is the adaptive labeller's label of the actions that ran, scaled by the statistics of the run.
+    What was done is what the adaptive labeller reads in the actions that ran, scaled by the run's own actions.
     """
     if not len(trace.actions):
         return
@@ -176,7 +174,7 @@ def segments(trace: TraceArrays, run: Run, statistics: ActionStatistics) -> Iter
     at = 0
     for (said, moved, success), group in itertools.groupby(steps):
         length = len(list(group))
-        yield Segment(at, at + length - 1, said, moved, success)
+        yield Moment(at, at + length - 1, said, moved, success)
         at += length
 
 
@@ -186,7 +184,7 @@ def gripper_as_level(actions: npt.NDArray[np.float64], opened: float) -> npt.NDA
 
 
 def opened_by(run: Run) -> float:
-    """Return the gripper's entry of the settling action, which keeps it open in every protocol; 0 if there is none."""
+    """Return the gripper's entry of the settling action, which keeps it open in every protocol; 0 if none is told."""
     action = run.header.protocol.get("settle_action")
     value = action[6] if isinstance(action, list) and len(action) == 7 else 0.0
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0

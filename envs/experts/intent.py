@@ -1,8 +1,8 @@
-"""The intended motion of a scripted expert, as a sentence of the motion language.
+"""What a scripted expert means to do, as a sentence of the motion language.
 
-An expert knows in which direction it wants to move; its actions are that intent after gains, clipping and noise. The
-sentence says the intent, so that demonstrations have motion labels which no labeller had to guess. The grammar is
-defined in `vla.motion.language`; this module writes it without importing the model's package.
+An expert knows which way it is going and why; its actions are that intent after gains, clipping and noise. The sentence
+says the intent, so that demonstrations carry motion labels which no labeller had to guess. `vla.motion.language` owns
+the grammar; this writes it without importing the model's package.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _TRANSLATION = (("forward", "backward"), ("left", "right"), ("up", "down"))
 
 
 def signs(remaining: npt.ArrayLike, tolerance: float) -> tuple[int, ...]:
-    """Return the sign of each entry, or 0 if its absolute value is at most the tolerance.
+    """Return the sign of each entry, or 0 where no more than the tolerance remains.
 
     Args:
         remaining: `[N]` displacement left to the waypoint, metres or radians, in the frame of the actions.
-        tolerance: largest displacement at which the expert has arrived, in the same unit.
+        tolerance: what counts as arrived, in the same unit.
     """
     left = np.asarray(remaining, dtype=np.float64)
     return tuple(int(sign) for sign in np.where(np.abs(left) > tolerance, np.sign(left), 0))
@@ -40,7 +40,7 @@ def sentence(
         translation: `[3]` signs along x (forward), y (left), z (up).
         rotation: `[3]` signs about x (roll), y (pitch), z (yaw). Roll or pitch is a tilt, and roll wins as in
             `vla.motion.language`; positive yaw is counterclockwise.
-        gripper: whether the gripper is opening or closing, or None while it does not move.
+        gripper: the event that is going on, or None while the fingers keep their opening.
     """
     roll, pitch, yaw = rotation
     words = [_word(sign, pair) for sign, pair in zip(translation, _TRANSLATION, strict=True)]

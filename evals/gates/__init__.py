@@ -126,7 +126,7 @@ def check(
 
 
 def before_run(suite_name: str, task: int, cameras: tuple[str, ...]) -> list[GateResult]:
-    """Run the gates of `BEFORE_RUN` on one env with the cameras of a run; called in a separate process."""
+    """Run the gates of `BEFORE_RUN` on one env with the cameras of a run, in a process of their own."""
     suite = registry.load_suite(suite_name)
     names = [name for name in BEFORE_RUN if cameras or name != "frame"]
     with closing(registry.make_env(suite, suite.tasks[task], cameras)) as env:
