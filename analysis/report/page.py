@@ -83,7 +83,15 @@ class RunView:
 
 @dataclass(frozen=True)
 class SuiteView:
-    """The runs of one suite, compared with the first of them."""
+    """The runs of one suite, and their comparisons.
+
+    Attributes:
+        name: name of the suite.
+        runs: the runs.
+        plot: success rates of the runs.
+        comparisons: (name of A, name of B, comparison) for every pair of entries.
+        warnings: reasons why runs cannot be compared, or only with care.
+    """
 
     name: str
     runs: tuple[RunView, ...]

@@ -114,7 +114,7 @@ class Ask:
 class Report:
     """Sent from a worker to the driver: the episode is over.
 
-    If `status.scored` is false, only `status` and `error` have a meaning.
+    The fields are those of `EpisodeResult`. If `status.scored` is false, only `status` and `error` have a meaning.
     """
 
     status: Status
