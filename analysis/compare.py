@@ -25,12 +25,12 @@ class CompareConfig:
     """Compare two policies on the same episodes.
 
     Attributes:
-        a: Runs of one policy: a run folder, or a folder or pattern with one run a suite and seed.
-        b: The same for the policy to compare with.
-        sequential: Ask the anytime-valid test too: may unfinished runs stop?
-        minimum_difference: Difference in success rate that --sequential looks for.
-        mixed_protocols: Compare although the protocols differ, and say so.
-        format: How the comparison is printed.
+        a: Runs of policy A: a run folder, or a folder or pattern that holds one run per suite and seed.
+        b: Runs of policy B: a run folder, or a folder or pattern that holds one run per suite and seed.
+        sequential: Run the anytime-valid test too, which decides whether unfinished runs may stop.
+        minimum_difference: Smallest difference in success rate that the test of --sequential looks for.
+        mixed_protocols: Compare runs of different protocols, and print a note about the differences.
+        format: Format in which the comparison is printed.
     """
 
     a: Annotated[str, tyro.conf.Positional]

@@ -140,8 +140,8 @@ def distinct(runs: Sequence[Run]) -> Recorded:
 def _is_copy(run: Run, other: Run) -> bool:
     """Return whether every score of a run is recorded in another too, wall seconds included."""
     a, b = run.header, other.header
-    told = [(h.suite["name"], h.protocol_hash, dict(h.config), dict(h.conditions)) for h in (a, b)]
-    if told[0] != told[1]:
+    identities = [(h.suite["name"], h.protocol_hash, dict(h.config), dict(h.conditions)) for h in (a, b)]
+    if identities[0] != identities[1]:
         return False
     known = {result.episode_id: result for result in other.results}
     scored = [result for result in run.results if result.status.scored]

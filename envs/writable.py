@@ -29,9 +29,9 @@ def numba_can_cache(environment: MutableMapping[str, str], compiled: Path) -> bo
         environment: gets `NUMBA_CACHE_DIR`, unless the user has set it to a folder that can be written.
         compiled: folder of the code that is compiled.
     """
-    told = environment.get(NUMBA_CACHE, "").strip()
-    if told:
-        return _is_folder(Path(told))
+    given = environment.get(NUMBA_CACHE, "").strip()
+    if given:
+        return _is_folder(Path(given))
     environment.pop(NUMBA_CACHE, None)  # numba takes an empty name for the folder it is started in
     beside = compiled / "__pycache__"
     if os.access(beside if beside.is_dir() else compiled, os.W_OK):

@@ -1,4 +1,4 @@
-"""Requests of many workers become one policy call."""
+"""Turns the requests of many workers into one call of the policy."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ Check = Callable[[object], ActionChunk]
 
 
 class Batcher:
-    """Asks the policy about everything that is waiting, and finds the culprit when a batch fails.
+    """Asks the policy about all waiting observations at once, and one by one if that fails, to find the culprit.
 
     Args:
         policy: the policy.
-        exact: ask one observation at a time, so that a model whose sums depend on the batch size answers the same
-            whoever waits beside it.
+        exact: ask about one observation at a time, since the sums of a model may depend on the size of the batch.
         check: returns a chunk as plain data, or raises PolicyOutputError.
-        caller: on whose thread the policy is asked.
+        caller: calls the policy on its thread.
     """
 
     def __init__(self, policy: Policy, exact: bool, check: Check, caller: Caller) -> None:
         self._policy, self._exact, self._check, self._caller = policy, exact, check, caller
 
     def answer(self, observations: Sequence[Observation]) -> list[Answer]:
-        """Return one answer an observation, in order. An observation on which the policy raises gets its traceback.
+        """Return one answer for each observation, in order: a chunk, or the traceback of what the policy raised.
 
         Raises:
-            RunIncompleteError: the policy does not come back.
+            RunIncompleteError: the policy does not answer in time.
         """
         if self._exact or len(observations) <= 1:
             return [self._one(observation) for observation in observations]
@@ -49,7 +48,7 @@ class Batcher:
         return answer
 
     def _ask(self, observations: list[Observation]) -> list[Answer]:
-        """Run on the policy's thread, where whatever its answer does when it is looked at is still the policy's."""
+        """Ask and check; runs on the policy's thread, because objects in its answer may run code of the policy."""
         expected = len(observations)  # the list is the policy's from now on
         try:
             chunks = paired(self._policy.act(observations), expected)
@@ -67,7 +66,7 @@ class Batcher:
 
 
 def fresh(observation: Observation) -> Observation:
-    """Return an equal observation that shares nothing which can be changed with it."""
+    """Return a copy of an observation that shares no mutable data with the original."""
     return replace(
         observation,
         episode=replace(observation.episode),

@@ -1,8 +1,8 @@
-"""The border to a policy: a thread of its own, a deadline, and everything it raises as text.
+"""Calls a policy on a separate thread, with a deadline, and turns everything that it raises into text.
 
-A policy lives in the process of the run. Whatever it does there (never answering, `sys.exit`, an error that no record
-could hold) has to end as an error that names it. A call that hangs cannot be ended from outside; what can be done is
-to stop waiting for it, which needs a thread that may be left behind.
+A policy runs in the process of the run. Whatever it does there (it never answers, it calls `sys.exit`, it raises an
+error that cannot be recorded) must end as an error that names the policy. A call that hangs cannot be ended from
+outside. It is only possible to stop waiting for it, which needs a thread that may be abandoned.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SLICE_SECONDS = 1.0
 
 
 class PolicyFailedError(Exception):
-    """The policy, wherever it runs, raised or broke its contract; the text is its traceback."""
+    """The policy raised an error or broke its contract; the text is the traceback."""
 
     @classmethod
     def of(cls, error: BaseException) -> PolicyFailedError:
-        """Tell an error as text, which can be sent and recorded whatever the error was."""
+        """Turn any error into text, which can be sent and recorded."""
         return cls("".join(traceback.format_exception(error, limit=-8)))
 
 
@@ -40,11 +40,11 @@ class _Outcome:
 
 
 class Caller:
-    """Calls a policy on one thread of its own, which is left behind when it does not come back.
+    """Calls a policy on one separate thread, which is abandoned when a call takes too long.
 
     Args:
-        policy: name of the policy, for the errors.
-        seconds: how long a call may take.
+        policy: name of the policy, for error messages.
+        seconds: longest time of a call.
     """
 
     def __init__(self, policy: str, seconds: float) -> None:
@@ -63,8 +63,8 @@ class Caller:
             arguments: its arguments.
 
         Raises:
-            RunIncompleteError: it did not come back in time, now or before.
-            PolicyFailedError: the function raised; what it raised is the cause.
+            RunIncompleteError: this call, or an earlier one, did not return in time.
+            PolicyFailedError: the function raised; the original error is the cause.
         """
         if self._stuck:
             raise RunIncompleteError(self._stuck)
@@ -92,7 +92,7 @@ class Caller:
             self._thread = None
 
     def _wait(self) -> _Outcome | None:
-        """Wait in slices, so that the time in which this process is stopped (Ctrl-Z) is not the policy's."""
+        """Wait in slices, so that time in which this process is stopped (Ctrl-Z) does not count."""
         left = self._seconds
         while left > 0:
             try:
@@ -115,8 +115,8 @@ def build_policy(caller: Caller, name: str, suite: Suite, options: Mapping[str, 
 
     Raises:
         UsageError: the name or an option is wrong.
-        ContractError: it raises while it is built.
-        RunIncompleteError: it does not come back.
+        ContractError: the policy raises an error while it is built.
+        RunIncompleteError: building the policy takes too long.
     """
     try:
         return caller.call("its construction", load_policy, name, suite, options)

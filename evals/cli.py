@@ -144,15 +144,15 @@ def _list(arguments: list[str]) -> int:
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """Probe the conventions of a suite, and of a policy in it, by running them.
+    """Test the conventions of a suite with gates, and compare the spaces of a policy with it.
 
     Attributes:
-        suite: Suite to probe (`vla-eval list`).
-        policy: Policy whose spaces are compared with the suite's.
+        suite: Suite to test; `vla-eval list` names all suites.
+        policy: Policy whose spaces are compared with those of the suite; no policy by default.
         policy_args: Options of the policy, as key=value.
-        gates: Names of the gates to run; all by default.
-        task: Id of the task whose scene is probed.
-        seconds: How long all gates together may take.
+        gates: Names of the gates to run; all gates by default.
+        task: Id of the task in whose scene the gates run.
+        seconds: Seconds that all gates together may take.
     """
 
     suite: str

@@ -1,4 +1,4 @@
-"""What a user can ask of a run. This dataclass is the command line, and it is saved whole with the result."""
+"""The options of a run. `RunConfig` defines the command line of `vla-eval`, and all of it is saved with the result."""
 
 from __future__ import annotations
 
@@ -20,32 +20,36 @@ MOST = 1_000_000  # episodes of one run
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Run a policy in a suite, record every episode, and print success rates with their errors.
+    """Run a policy in a suite, record every episode, and print success rates with confidence intervals.
 
-    The same command continues a run that was stopped, and only runs what is missing.
+    The same command continues a run that was stopped, and runs only the episodes that are missing.
 
     Attributes:
-        suite: Suite to run (`vla-eval list`).
-        policy: Policy to run.
+        suite: Suite to run; `vla-eval list` names all suites.
+        policy: Policy to run; `vla-eval list` names all policies.
         policy_args: Options of the policy, as key=value.
-        checkpoint: File or folder with the policy's weights; its hash is recorded.
-        tasks: Ids or names of the tasks to run; all by default.
-        trials: Initial states of each task, from 0; the protocol's number by default.
-        seed: Seeds everything random in an episode, together with its task and initial state.
-        workers: Worker processes; one a physical core by default.
-        engine: Where they live: on this machine, or on a Ray cluster.
-        out: Run folder; results/runs/SUITE/POLICY/seedSEED by default.
-        replan_every: Actions of a chunk that run before the policy is asked again; the policy's own number by default.
-        exact: Ask the policy one observation at a time, so that its answers cannot depend on the batch.
-        video: Episodes to film (first camera, every step).
-        traces: Keep actions, motion sentences and simulator states of every episode.
-        gates: Probe the conventions of suite and policy before the first episode counts.
-        condition: What tables group this run by, as key=value: size, init, pretrain_target, motion, method.
-        until_decided: Run folder to compare with; stop as soon as an anytime-valid test has decided.
-        minimum_difference: Difference in success rate that --until-decided looks for; 0.1 by default.
-        deadlines: Seconds of silence after which a worker is killed.
-        other_versions: Continue a run that was started with another version of its simulator.
-        format: How the numbers at the end are printed.
+        checkpoint: File or folder with the policy's weights; the hash of the weights is recorded.
+        tasks: Ids or names of the tasks to run; all tasks by default.
+        trials: Number of initial states to run of each task, from state 0; the protocol's number by default.
+        seed: Seed of all random numbers; each episode mixes in its own task and initial state.
+        workers: Number of worker processes; one per physical core by default.
+        engine: Where workers run: on this machine, or on a Ray cluster.
+        out: Folder of the run; results/runs/SUITE/POLICY/seedSEED by default.
+        replan_every: Number of actions of a chunk that run before the policy is asked for the next chunk; the policy's
+            own number by default.
+        exact: Ask the policy about one observation at a time, so that no answer can depend on the rest of a batch.
+        video: Which episodes are saved as video, from the first camera and with every step.
+        traces: Save the actions, motion sentences and simulator states of every episode.
+        gates: Test the conventions of the suite and the policy with gates before the first episode.
+        condition: Conditions by which tables group this run, as key=value, where key is one of size, init,
+            pretrain_target, motion, method.
+        until_decided: Folder of a run to compare with; the new run stops as soon as an anytime-valid test has decided
+            between the two.
+        minimum_difference: Smallest difference in success rate that the test of --until-decided looks for; 0.1 by
+            default.
+        deadlines: Seconds of silence after which a worker is killed, or the run ends because of the policy.
+        other_versions: Continue the run even if another version of the simulator started it.
+        format: Format in which the success rates are printed.
     """
 
     suite: str
@@ -96,10 +100,10 @@ class RunConfig:
             )
 
     def named_conditions(self) -> dict[str, str]:
-        """Return what tables group this run by.
+        """Return the conditions by which tables group this run, as name -> value.
 
         Raises:
-            UsageError: a text is not key=value, or tables know no such key.
+            UsageError: a condition is not written as key=value, or no table knows its key.
         """
         conditions = key_values("--condition", self.condition)
         for name in conditions:
@@ -108,7 +112,7 @@ class RunConfig:
         return conditions
 
     def options(self) -> dict[str, str]:
-        """Return the policy's options as text, the checkpoint among them."""
+        """Return the policy's options as name -> text, including the checkpoint."""
         options = key_values("--policy-args", self.policy_args)
         if self.checkpoint is not None:
             if "checkpoint" in options:
@@ -121,7 +125,7 @@ class RunConfig:
         return self.out or Path("results", "runs", self.suite, self.policy, f"seed{self.seed}")
 
     def worker_count(self) -> int:
-        """Return the number of worker processes: one a physical core that this process may use."""
+        """Return the number of worker processes; by default one per physical core that this process may use."""
         known = hasattr(os, "sched_getaffinity")  # not on macOS
         allowed = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
         return self.workers or min(allowed, psutil.cpu_count(logical=False) or allowed)
@@ -143,10 +147,11 @@ def key_values(flag: str, texts: tuple[str, ...]) -> dict[str, str]:
 
 
 def plan(config: RunConfig, suite: Suite) -> list[Episode]:
-    """Return the episodes that a run consists of, task by task.
+    """Return the episodes of a run, ordered by task and then by initial state.
 
     Raises:
-        UsageError: a task is unknown, or more trials are asked for than the suite has initial states.
+        UsageError: a task is unknown, more trials are asked for than the suite has initial states, or there are more
+            than `MOST` episodes.
     """
     official = suite.protocol.initial_states
     trials = config.trials or official
@@ -161,7 +166,7 @@ def plan(config: RunConfig, suite: Suite) -> list[Episode]:
 
 
 def task_ids(suite: Suite, texts: tuple[str, ...]) -> list[int]:
-    """Return the ids that names or ids as text stand for, each once, in order; all of the suite for none.
+    """Return the task ids that the texts (names or ids) stand for, each once and in order; all tasks if there is none.
 
     Raises:
         UnknownNameError: a task is unknown.
@@ -177,7 +182,7 @@ def _task_id(suite: Suite, text: str) -> int:
 
 
 def identity(config: RunConfig, replan_every: int, checkpoint_hash: str) -> dict[str, Any]:
-    """Return the part of a configuration that decides outcomes: a resumed run must have the same."""
+    """Return the part of a configuration that decides outcomes; a run can only be continued with the same values."""
     options = config.options()
     if checkpoint_hash:
         options["checkpoint"] = checkpoint_hash  # the same weights in another place are the same policy
@@ -192,10 +197,10 @@ def identity(config: RunConfig, replan_every: int, checkpoint_hash: str) -> dict
 
 
 def working_directory() -> Path:
-    """Return where this process stands.
+    """Return the working directory of this process.
 
     Raises:
-        UsageError: that folder was deleted.
+        UsageError: the directory was deleted.
     """
     try:
         return Path.cwd()

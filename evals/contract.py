@@ -64,11 +64,11 @@ class Policy(Protocol):
     """Something that maps observations to action chunks.
 
     Attributes:
-        name: names the folder in which runs are recorded.
-        action_space: what its numbers mean; the run does not start if the suite disagrees.
-        state_space: what it reads from `Observation.state`, or None if it does not read it.
-        cameras: names of the cameras it needs; others are not drawn. May be empty.
-        replan_every: how many actions of a chunk are run before it is asked again.
+        name: name of the folder in which runs are recorded.
+        action_space: what the numbers of an action mean; the run does not start if the suite disagrees.
+        state_space: what the policy reads from `Observation.state`, or None if it does not read the state.
+        cameras: names of the cameras that the policy needs; other cameras are not rendered. May be empty.
+        replan_every: number of actions of a chunk that run before the policy is asked again.
 
     A policy that reads weights from a file or folder says so in a further attribute, `checkpoint`: their hash is then
     part of every record, also where nobody named them on the command line. What a user should hear of how it fits the
@@ -82,7 +82,7 @@ class Policy(Protocol):
     replan_every: int
 
     def begin(self, episode: Episode) -> None:
-        """Be told that an episode starts; a stateful policy makes its state for it here."""
+        """Start an episode; a policy that keeps state creates it here."""
         ...
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
@@ -93,7 +93,7 @@ class Policy(Protocol):
         ...
 
     def end(self, episode: Episode) -> None:
-        """Be told that an episode is over (whatever its status) and its state can go."""
+        """End an episode, whatever its status; a policy that keeps state deletes it here."""
         ...
 
 
@@ -102,7 +102,7 @@ class PrivilegedPolicy(Policy, Protocol):
     """A policy that may read the simulator. It is built and runs inside the worker, next to its env."""
 
     def attach(self, env: Env) -> None:
-        """Be handed the env before `begin`. It reads the env's simulator and must not change it."""
+        """Receive the env, before `begin`. The policy may read the env's simulator and must not change it."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The loop of a run: dispatch, ask, retry, record."""
+"""The main loop of a run: assign episodes to workers, ask the policy, retry, and record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from evals.types import ActionChunk, Episode, EpisodeResult, Status, Suite
 
 RETRIES = 3
 STDERR = 2  # a descriptor: the stream may be closed by then
-HOPELESS = 3  # episodes in a row without a score after which a run stops: something is wrong with all of them
+MAX_CONSECUTIVE_ERRORS = 3  # episodes in a row without a score after which a run stops: all of them will fail
 POLL_SECONDS = 0.5
 # A policy that hangs in native code with Python's lock held stops this loop too; past its deadline and this, only the
 # interpreter's own watchdog still runs.
@@ -33,23 +33,23 @@ LOCKED_SECONDS = 15.0
 
 
 class Progress(Protocol):
-    """Who is told what happens in a run."""
+    """Shows the user how a run proceeds."""
 
     def start(self, suite: Suite, episodes: list[Episode], done: list[EpisodeResult]) -> None:
-        """Learn what is planned and what an earlier start of the run already recorded."""
+        """Receive the planned episodes, and the results that an earlier start of the run recorded."""
         ...
 
     def say(self, text: str) -> None:
-        """Learn something worth a line."""
+        """Receive a message of one line."""
         ...
 
     def finished(self, result: EpisodeResult) -> None:
-        """Learn of one line of the record."""
+        """Receive a result that was just recorded."""
         ...
 
 
 class Engine(Protocol):
-    """Where workers live. `poll` replaces a lost worker before it returns."""
+    """Runs the workers, on this machine or on a Ray cluster. `poll` replaces a lost worker before it returns."""
 
     @property
     def workers(self) -> list[int]:
@@ -57,15 +57,15 @@ class Engine(Protocol):
         ...
 
     def assign(self, worker: int, assignment: Assignment) -> None:
-        """Give an idle worker its next episode."""
+        """Send an idle worker its next episode."""
         ...
 
     def answer(self, worker: int, answer: Answer) -> None:
-        """Give a worker that asked the policy's answer."""
+        """Send the policy's answer to a worker that asked for it."""
         ...
 
     def poll(self, seconds: float) -> list[tuple[int, Event]]:
-        """Wait and return what happened."""
+        """Wait for at most so many seconds, and return what happened, as (worker, event)."""
         ...
 
     def close(self) -> None:
@@ -78,9 +78,9 @@ class Driver:
 
     Args:
         setup: the run.
-        engine: where its workers live.
-        recorder: gets every attempt.
-        progress: is told of every attempt.
+        engine: runs the workers.
+        recorder: records every attempt.
+        progress: shows every attempt to the user.
     """
 
     def __init__(self, setup: Setup, engine: Engine, recorder: Recorder, progress: Progress) -> None:
@@ -88,18 +88,18 @@ class Driver:
         self._caller = setup.caller or Caller(setup.config.policy, setup.config.deadlines.policy_seconds)
         check = partial(checked_chunk, replan_every=setup.replan_every, suite=setup.suite)
         self._batcher = Batcher(setup.policy, setup.config.exact, check, self._caller)
-        self._told = None if isinstance(setup.policy, PrivilegedPolicy) else setup.policy
+        self._policy = None if isinstance(setup.policy, PrivilegedPolicy) else setup.policy  # the others are in workers
         self._watched = 0.0
         self._running: dict[int, Assignment] = {}
         self._attempts: Counter[str] = Counter()
-        self._hopeless = 0
-        self._first, self._odd = Answers(setup.suite.action_space), list[str]()
+        self._consecutive_errors = 0
+        self._first_answers, self._remarks = Answers(setup.suite.action_space), list[str]()
 
     def drive(self, episodes: list[Episode]) -> None:
         """Run episodes; return when each has a score or has used up its attempts.
 
         Raises:
-            RunIncompleteError: nothing works, or the policy does not come back; what was recorded stays.
+            RunIncompleteError: too many episodes in a row have no score, or the policy hangs; what was recorded stays.
             RecordError: the record cannot be written.
         """
         try:
@@ -116,7 +116,7 @@ class Driver:
             self._handle(self._engine.poll(POLL_SECONDS))
 
     def _watch(self) -> None:
-        """Once a second, put off the end of this process: traceback of every thread on stderr, exit code 1."""
+        """Restart the watchdog once a second; it prints the traceback of every thread and ends this process."""
         now = monotonic()
         if now - self._watched > 1.0:
             self._watched = now
@@ -131,7 +131,7 @@ class Driver:
             elif isinstance(event, Built):
                 self._recorder.amend_session({"renderer": event.renderer})
             elif worker in self._running:
-                self._over(worker, event)
+                self._finish(worker, event)
                 self._assign(worker)
         answers = self._batcher.answer([ask.observation for _, ask in asking])
         for (worker, _), answer in zip(asking, answers, strict=True):
@@ -139,47 +139,47 @@ class Driver:
             self._look_at(answer)
 
     def _look_at(self, answer: Answer) -> None:
-        """Say and record what is odd about the policy's first answers; what is invalid is the worker's to refuse."""
+        """Show and record remarks about the policy's first answers; workers refuse answers that are invalid."""
         if isinstance(answer.chunk, ActionChunk):
-            for text in self._first.see(answer.chunk, self._setup.replan_every):
-                self._odd.append(text)
+            for text in self._first_answers.see(answer.chunk, self._setup.replan_every):
+                self._remarks.append(text)
                 self._progress.say(f"warning: policy {self._setup.config.policy}: {text}")
-                self._recorder.amend_session({"remarks": list(self._odd)})
+                self._recorder.amend_session({"remarks": list(self._remarks)})
 
     def _assign(self, worker: int) -> None:
         while (episode := self._schedule.next(worker)) is not None:
             self._attempts[episode.id] += 1
             assignment = Assignment(episode, self._attempts[episode.id])
             self._running[worker] = assignment
-            error = self._tell("begin()", self._told.begin, episode) if self._told else ""
+            error = self._notify("begin()", self._policy.begin, episode) if self._policy else ""
             if not error:
                 self._engine.assign(worker, assignment)
                 return
-            self._over(worker, Report(Status.POLICY_ERROR, error))
+            self._finish(worker, Report(Status.POLICY_ERROR, error))
 
-    def _over(self, worker: int, event: Report | Lost) -> None:
-        """Record an attempt, and put the episode back if the simulator failed it and it may be tried again."""
+    def _finish(self, worker: int, event: Report | Lost) -> None:
+        """Record an attempt, and put the episode back if the simulator failed and attempts are left."""
         assignment = self._running.pop(worker)
-        error = self._tell("end()", self._told.end, assignment.episode) if self._told else ""
+        error = self._notify("end()", self._policy.end, assignment.episode) if self._policy else ""
         if error and isinstance(event, Report) and event.status.scored:
             event = Report(Status.POLICY_ERROR, error)
         result = self._result(worker, assignment, event)
         self._recorder.append(result)
         self._progress.finished(result)
         if result.status.scored:
-            self._hopeless = 0
+            self._consecutive_errors = 0
         elif result.status is not Status.POLICY_ERROR and assignment.attempt <= RETRIES:
             self._schedule.put_back(assignment.episode)
         else:
-            self._hopeless += 1
-            if self._hopeless >= HOPELESS:
+            self._consecutive_errors += 1
+            if self._consecutive_errors >= MAX_CONSECUTIVE_ERRORS:
                 error = textwrap.indent(result.error or "", "  ")
                 raise RunIncompleteError(
-                    f"{HOPELESS} episodes in a row ended without a score; the run was stopped. The last one said:\n"
-                    f"{error}\nWhat was recorded stays in {self._recorder.path}; the same command continues."
+                    f"{MAX_CONSECUTIVE_ERRORS} episodes in a row ended without a score; the run was stopped. The last "
+                    f"one said:\n{error}\nWhat was recorded stays in {self._recorder.path}; the same command continues."
                 )
 
-    def _tell(self, doing: str, function: Callable[[Episode], None], episode: Episode) -> str:
+    def _notify(self, doing: str, function: Callable[[Episode], None], episode: Episode) -> str:
         """Call the policy's `begin` or `end` with a copy of an episode; return the traceback if it raises, else ""."""
         try:
             self._caller.call(doing, function, replace(episode))

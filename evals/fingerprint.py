@@ -1,4 +1,4 @@
-"""Which weights a policy has: a hash over what decides its answers, wherever the files lie and however they came."""
+"""A hash of a policy's weights: of all that decides its answers, wherever the files are and however they got there."""
 
 from __future__ import annotations
 

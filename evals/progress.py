@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live table in a terminal, plain lines elsewhere."""
+"""Shows the progress of a run: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Quiet:
 
 
 class ConsoleProgress:
-    """Counts per task, running rate, episodes a second and time left; use it as a context manager."""
+    """Shows counts per task, success rate, episodes per second and time left; to be used as a context manager."""
 
     def __init__(self, console: PlainConsole) -> None:
         self._console = console
@@ -55,7 +55,7 @@ class ConsoleProgress:
             self._live.stop()
 
     def start(self, suite: Suite, episodes: list[Episode], done: list[EpisodeResult]) -> None:
-        """Take in the plan; episodes already done count in the rates but not in the speed."""
+        """Show the plan; episodes that are already recorded count in the rates but not in the speed."""
         self._suite = suite
         self._planned = Counter(episode.task for episode in episodes)
         for result in done:
@@ -70,7 +70,7 @@ class ConsoleProgress:
         self._console.print(text, soft_wrap=True)
 
     def finished(self, result: EpisodeResult) -> None:
-        """Take in one result."""
+        """Show one result."""
         self._count(result)
         self._fresh += result.status.scored
         if self._live:

@@ -1,4 +1,4 @@
-"""Where a number comes from: code, packages, machine and checkpoint; read once a run."""
+"""The provenance of results: code, packages, machine and checkpoint; read once per run."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _mapping(session: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def changes_between(sessions: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a sentence for each thing that one start of a run had in another version than the start before it."""
+    """Return a sentence for each version that changed from one start of a run to the next."""
     lines = []
     for number, (before, now) in enumerate(itertools.pairwise(sessions), start=2):
         changed = ", ".join(_changes(before, now))
@@ -81,13 +81,13 @@ def changes_between(sessions: Sequence[Mapping[str, Any]]) -> list[str]:
 def require_same_simulator(
     sessions: Sequence[Mapping[str, Any]], now: Mapping[str, Any], simulator: str, allowed: bool
 ) -> None:
-    """Refuse to continue a run with another version of what makes its physics and its pictures.
+    """Refuse to continue a run with another version of a package that its physics or images depend on.
 
     Args:
         sessions: earlier starts of the run.
         now: what `provenance` returned.
         simulator: the protocol's, "package version, package version".
-        allowed: whether the user said that it may be so.
+        allowed: whether the user allowed another version.
 
     Raises:
         RunFolderError: a package that the protocol names has another version than at the last start.

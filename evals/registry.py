@@ -138,7 +138,7 @@ def _load(kind: str, group: str, name: str) -> Any:  # noqa: ANN401 - a plugin's
                 f"{kind.capitalize()} {name!r} needs the package {error.name!r}: pip install 'motion-vla[{extra}]'."
             ) from error
         what = f"{kind.capitalize()} {name!r} ({points[name].value}) does not load"
-        raise ContractError(f"{what}: {_told(error)}") from error
+        raise ContractError(f"{what}: {_in_words(error)}") from error
 
 
 def _call(kind: str, name: str, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - a plugin's answer
@@ -148,10 +148,10 @@ def _call(kind: str, name: str, function: Callable[[], Any]) -> Any:  # noqa: AN
     except VlaEvalError:
         raise
     except (Exception, SystemExit) as error:  # the border to a plugin's function
-        raise ContractError(f"{kind.capitalize()} plugin {name!r} failed: {_told(error)}") from error
+        raise ContractError(f"{kind.capitalize()} plugin {name!r} failed: {_in_words(error)}") from error
 
 
-def _told(error: BaseException) -> str:
+def _in_words(error: BaseException) -> str:
     """Return an error as class, text and place, without the words that introduce a crash of ours."""
     try:
         text = f"{type(error).__name__}: {error}"

@@ -15,7 +15,7 @@ from evals.errors import PolicyOutputError
 from evals.outputs import check_step, check_vector
 from evals.types import ActionChunk, Episode, FloatArray, Image, Observation, Seconds, Step, Suite, digest
 
-Ask = Callable[[Observation], ActionChunk]
+AskPolicy = Callable[[Observation], ActionChunk]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Rollout:
 
 
 def rollout(
-    env: Env, suite: Suite, episode: Episode, ask: Ask, rollout_config: RolloutConfig, beat: Callable[[str], None]
+    env: Env, suite: Suite, episode: Episode, ask: AskPolicy, rollout_config: RolloutConfig, beat: Callable[[str], None]
 ) -> Rollout:
     """Run one episode to the step limit, or to the first success where the protocol ends there.
 

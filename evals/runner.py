@@ -30,13 +30,13 @@ def run(setup: Setup, progress: Progress) -> Summary:
 
     Args:
         setup: what `prepare` returned.
-        progress: told what happens.
+        progress: shows the run to the user.
 
     Raises:
-        RunFolderError: the folder belongs to something else, or the run to compare with is none.
+        RunFolderError: the folder belongs to another run, or the folder to compare with holds no run.
         UsageError: the run to compare with was made under another protocol.
-        GateError: a convention probe failed.
-        RunIncompleteError: nothing works; what was recorded stays.
+        GateError: a gate failed.
+        RunIncompleteError: too many episodes in a row have no score, or the policy hangs; what was recorded stays.
     """
     config, suite = setup.config, setup.suite
     identified = identity(config, setup.replan_every, setup.checkpoint_hash())

@@ -1,4 +1,4 @@
-"""Which worker runs which episode next: tasks stay with a worker, since building a scene costs seconds."""
+"""Decides which worker runs which episode; a worker keeps its task, since building a scene takes seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Schedule:
         return sum(len(queue) for queue in self._queues.values())
 
     def next(self, worker: int) -> Episode | None:
-        """Take the next episode for a worker: of its own task, else of a task nobody has, else of the longest queue."""
+        """Take the next episode for a worker: of its task, else of a task without worker, else of the longest queue."""
         task = self._task_of.get(worker)
         if task is None or not self._queues.get(task):
             open_tasks = [t for t, queue in self._queues.items() if queue]
@@ -34,5 +34,5 @@ class Schedule:
         return self._queues[task].popleft()
 
     def put_back(self, episode: Episode) -> None:
-        """Return an episode whose attempt crashed; it runs next."""
+        """Put back an episode whose attempt crashed; it runs next."""
         self._queues.setdefault(episode.task, deque()).appendleft(episode)

@@ -26,9 +26,9 @@ class Setup:
     """A run that has been checked and can start.
 
     Attributes:
-        replan_every: actions of a chunk that are run before the policy is asked again.
-        caller: on whose thread the policy was built, and is asked; None for a policy that was built elsewhere.
-        surroundings: folder and environment variables of before the policy was built.
+        replan_every: number of actions of a chunk that run before the policy is asked again.
+        caller: calls the policy on the thread on which it was built; None if the policy was built elsewhere.
+        surroundings: working directory and environment variables from before the policy was built.
     """
 
     config: RunConfig
@@ -41,23 +41,23 @@ class Setup:
 
     @property
     def started_in(self) -> Path:
-        """The working directory that paths are relative to; a policy may change it while it is built."""
+        """The working directory to which paths are relative; building a policy may change that of the process."""
         return self.surroundings.directory
 
     @property
     def folder(self) -> Path:
-        """Absolute path of the run folder, wherever the policy changes the working directory to."""
+        """Absolute path of the run folder, also if the policy changes the working directory."""
         return self.started_in / self.config.folder()
 
     @property
     def video_camera(self) -> str:
-        """Camera that is filmed, or ""."""
+        """Name of the camera whose images become the video, or ""."""
         seen = (*self.policy.cameras, self.suite.protocol.cameras[0].name)
         return "" if self.config.video == "none" else seen[0]
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Cameras that are drawn: those that the policy needs, and the one that is filmed."""
+        """Names of the cameras to render: those that the policy needs, and the camera of the video."""
         return tuple(dict.fromkeys((*self.policy.cameras, *filter(None, [self.video_camera]))))
 
     def spec(self) -> WorkerSpec:
@@ -76,13 +76,13 @@ class Setup:
         )
 
     def checkpoint_hash(self) -> str:
-        """Return the hash of the policy's weights, or "" for one without.
+        """Return the hash of the policy's weights, or "" for a policy without weights.
 
-        A run that an earlier version began keeps the hash which that version gave the same weights.
+        A run that was started by an earlier version keeps the hash which that version gave to the same weights.
 
         Raises:
-            UsageError: the weights are not there.
-            ContractError: what the policy names is no path.
+            UsageError: the weights do not exist.
+            ContractError: the policy's `checkpoint` is not a path.
         """
         weights = self.config.checkpoint or getattr(self.policy, "checkpoint", None)
         if not weights:

@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     command = COMMANDS[name]
     try:
-        told = _options(name, command.options, rest) if command.options else rest
-        code: int | None = _load(command.main)(told)
+        parsed = _options(name, command.options, rest) if command.options else rest
+        code: int | None = _load(command.main)(parsed)
     except ModuleNotFoundError as error:
         show(f"error: vla-train needs the package {error.name!r}: pip install 'motion-vla[train]'.\n", stderr=True)
         return USAGE

@@ -24,7 +24,7 @@ class Fit:
 
     Attributes:
         refused: what would drive the arm wrongly, a line each.
-        remarks: what is worth a word, a line each.
+        remarks: remarks for the user, one line each.
     """
 
     refused: tuple[str, ...]
@@ -37,9 +37,9 @@ def convention_of(checkpoint: Checkpoint, key: str) -> Convention:
     Checkpoints from before it did hold the cameras alone; there the key says the rest, which names a layout, or a suite
     whose demonstrations are named after it.
     """
-    told = checkpoint.training.get("conventions", {}).get(key)
-    if told is not None:
-        return Convention.from_json(told)
+    stored = checkpoint.training.get("conventions", {}).get(key)
+    if stored is not None:
+        return Convention.from_json(stored)
     cameras = tuple(checkpoint.training.get("sources", {}).get(key, ()))
     layouts = [layout.convention for layout in LAYOUTS if layout.name == key]
     return replace(layouts[0] if layouts else Convention(suite=key), cameras=cameras)

@@ -251,10 +251,10 @@ def _resolved(trained: Convention) -> Convention:
     if not trained.suite:
         return trained
     try:
-        told = _convention(load_suite(trained.suite))
+        convention = _convention(load_suite(trained.suite))
     except UnknownNameError:
         return replace(trained, suite="")
-    return replace(told, layout=trained.layout, rotation="axis_angle", cameras=trained.cameras)
+    return replace(convention, layout=trained.layout, rotation="axis_angle", cameras=trained.cameras)
 
 
 def _check_spaces(suite: Suite, checkpoint: Checkpoint, trained: Convention, found: Fit) -> None:

@@ -36,18 +36,20 @@ _NEAREST_HEADER = (
 
 @dataclass(frozen=True)
 class EmbeddingsConfig:
-    """Draw and measure the vectors of action tokens, motion words and ordinary words of checkpoints.
+    """Plot and measure the vectors of action tokens, motion words and ordinary words of checkpoints.
 
     Attributes:
-        checkpoints: Checkpoint folders of one tokenizer and width, one panel each; none to draw stored vectors again.
-        names: Names of the checkpoints in the figure; by default their folders' names.
-        data: Held-out demonstrations for contextual features; without, only embedding tables are looked at.
-        view: Drawn images of these to use, where there are several.
+        checkpoints: Checkpoint folders with the same tokenizer and width, one panel each; without any, the figure is
+            drawn from stored vectors.
+        names: Names of the checkpoints in the figure; the names of their folders by default.
+        data: Folder of held-out demonstrations for contextual features; without it, only the embedding tables are
+            measured.
+        view: Name of the folder of rendered images to use, if the demonstrations of --data have several.
         out: Folder for the stored vectors, the figures (PDF, PNG) and the numbers.
-        words: Ordinary words to sample.
-        observations: Held-out observations to look at.
-        draws: Bootstrap resamples.
-        seed: Of the samples and the bootstrap.
+        words: Number of ordinary words to sample.
+        observations: Number of held-out observations to sample.
+        draws: Number of bootstrap resamples.
+        seed: Seed of the samples and the bootstrap.
     """
 
     checkpoints: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
@@ -148,8 +150,8 @@ def numbers(entries: Sequence[LabelledVectors], plane: Plane, draws: int, seed: 
         f"{entry.condition} {100 * part:.1f} %" for entry, part in zip(entries, plane.explained_within, strict=True)
     )
     notes = (
-        f"± is the standard error of {draws} bootstrap resamples, the plane fixed; in brackets, the mean when vectors "
-        "are dealt to the two groups at random. _ is a token's leading space. The plane holds "
+        f"± is the standard error of {draws} bootstrap resamples in the same plane; in brackets, the mean under the "
+        "permutation null. _ is a token's leading space. The plane holds "
         f"{100 * plane.explained.sum():.1f} % of the variance of all conditions together; of each: {within}.",
     )
     near = [nearest for entry in entries if (nearest := nearest_words(entry, draws, seed)) is not None]

@@ -60,7 +60,7 @@ def context_vectors(checkpoint: Checkpoint, condition: str, held_out: HeldOut) -
     statistics = {sample.dataset: checkpoint.action_statistics(sample.dataset) for sample in samples}
     collate = Collate(checkpoint.prompts, statistics, target)
     states: list[torch.Tensor] = []
-    told: list[tuple[str, str, int]] = []
+    labels: list[tuple[str, str, int]] = []
     for first in range(0, len(samples), _BATCH):
         some = samples[first : first + _BATCH]
         batch = collate(some).batch
@@ -69,9 +69,9 @@ def context_vectors(checkpoint: Checkpoint, condition: str, held_out: HeldOut) -
         for row, sample in enumerate(some):
             for position, group, text in _places(checkpoint.prompts, batch, row, sample.instruction):
                 states.append(hidden[row, position])
-                told.append((group, text, first + row))
-    kept = _sampled([group for group, _, _ in told], held_out)
-    return labelled(condition, "context", torch.stack([states[i] for i in kept]), [told[i] for i in kept])
+                labels.append((group, text, first + row))
+    kept = _sampled([group for group, _, _ in labels], held_out)
+    return labelled(condition, "context", torch.stack([states[i] for i in kept]), [labels[i] for i in kept])
 
 
 def held_out_samples(checkpoint: Checkpoint, held_out: HeldOut) -> list[Sample]:

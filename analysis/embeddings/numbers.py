@@ -25,8 +25,8 @@ class Number(NamedTuple):
     Attributes:
         value: as measured.
         error: bootstrap standard error.
-        null: mean value when the vectors are dealt to the groups at random, as many to each: what "no difference" looks
-            like with so few vectors. NaN where there is one group only.
+        null: mean of the permutation null, in which group labels are shuffled over the vectors: the value of "no
+            difference" with so few vectors. NaN if there is only one group.
     """
 
     value: float

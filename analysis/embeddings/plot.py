@@ -47,8 +47,8 @@ def joint_plane(vectors: Sequence[LabelledVectors]) -> Plane:
 
     widths = {entry.condition: entry.values.shape[1] for entry in vectors}
     if len(set(widths.values())) > 1:
-        told = ", ".join(f"{name} {width}" for name, width in widths.items())
-        raise UsageError(f"Vectors of different widths have no common axes: {told}. Draw them in figures of their own.")
+        sizes = ", ".join(f"{name} {width}" for name, width in widths.items())
+        raise UsageError(f"Vectors of different widths have no common axes: {sizes}. Draw them in separate figures.")
     pca = PCA(n_components=2, svd_solver="full").fit(np.concatenate([entry.values for entry in vectors]))
     points = tuple(pca.transform(entry.values) for entry in vectors)
     within = tuple(

@@ -60,9 +60,9 @@ class LabelledVectors:
         return np.flatnonzero(self.groups == group)
 
 
-def labelled(condition: str, space: Space, values: Tensor, told: Sequence[tuple[str, str, int]]) -> LabelledVectors:
+def labelled(condition: str, space: Space, values: Tensor, labels: Sequence[tuple[str, str, int]]) -> LabelledVectors:
     """Put vectors `[N, D]` and, for each, its (group, text, cluster) together."""
-    groups, texts, clusters = zip(*told, strict=True)
+    groups, texts, clusters = zip(*labels, strict=True)
     rounded = values.detach().float().numpy().astype(np.float16).astype(np.float64)
     return LabelledVectors(condition, space, rounded, np.array(groups), np.array(texts), np.array(clusters))
 
@@ -111,11 +111,11 @@ def token_vectors(checkpoint: Checkpoint, condition: str, words: int, seed: int)
     """
     prompts, language = checkpoint.prompts, checkpoint.model.language
     first = prompts.actions.first_token_id
-    told = [(first + index, "action", str(index)) for index in range(len(prompts.actions.token_names))]
-    told += [(i, "motion", token_text(prompts, i)) for i in motion_token_ids(prompts)]
-    told += [(i, "word", token_text(prompts, i)) for i in word_token_ids(prompts, words, np.random.default_rng(seed))]
-    ids = [token for token, _, _ in told]
-    labels = [(group, text, token) for token, group, text in told]
+    tokens = [(first + index, "action", str(index)) for index in range(len(prompts.actions.token_names))]
+    tokens += [(i, "motion", token_text(prompts, i)) for i in motion_token_ids(prompts)]
+    tokens += [(i, "word", token_text(prompts, i)) for i in word_token_ids(prompts, words, np.random.default_rng(seed))]
+    ids = [token for token, _, _ in tokens]
+    labels = [(group, text, token) for token, group, text in tokens]
     tables = {"input": language.get_input_embeddings().weight, "output": language.get_output_embeddings().weight}
     found = [labelled(condition, "input", tables["input"][ids], labels)]
     if tables["output"].data_ptr() != tables["input"].data_ptr():

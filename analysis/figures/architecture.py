@@ -38,7 +38,7 @@ class ArchitectureConfig:
     """Draw the network of a preset and the sequences of both training stages.
 
     Attributes:
-        preset: Model to draw.
+        preset: Preset of the model to draw.
         out: Folder for architecture.png and .pdf.
     """
 

@@ -26,14 +26,14 @@ _SIZE = 1.35
 
 @dataclass(frozen=True)
 class DemonstrationsConfig:
-    """Draw the first and the last picture of one demonstration of every task.
+    """Draw the first and the last image of one demonstration of every task.
 
     Attributes:
-        data: Demonstration folders with drawn images.
-        camera: Camera whose pictures are shown; each folder's first one by default.
-        columns: Tasks side by side.
-        name: Name of the file, without its ending.
-        out: Folder for the file, a PNG.
+        data: Demonstration folders with rendered images.
+        camera: Name of the camera whose images are shown; the first camera of each folder by default.
+        columns: Number of tasks in a row.
+        name: Name of the PNG file, without its ending.
+        out: Folder for the PNG file.
     """
 
     data: tyro.conf.Positional[tuple[Path, ...]]

@@ -29,17 +29,18 @@ _TIDY = (
 
 @dataclass(frozen=True)
 class TablesConfig:
-    """Print the paper's tables, and beside each the same table from recorded runs.
+    """Print the paper's tables, and next to each the same table measured from recorded runs.
 
     Attributes:
-        runs: Run folders, or folders or patterns that hold some; results/runs by default, if there is one.
-        tables: Numbers of the paper's tables.
-        audit: Check the printed numbers instead: averages, grids, errors, agreement.
-        se_style: "paper" prints ± as OpenVLA's line of work does, over all episodes; otherwise 95 % intervals.
+        runs: Run folders, or folders or patterns that hold run folders; results/runs by default, if it exists.
+        tables: Numbers of the paper's tables to print.
+        audit: Print a check of the paper's numbers instead of its tables: averages, grids, errors, agreement.
+        se_style: How the uncertainty of a rate is printed: "interval" is a 95 % interval, "paper" is ± the standard
+            error over all episodes, as OpenVLA and the work that follows it print.
         mixed_protocols: Print runs of different protocols in one table, with footnotes.
-        format: How the tables are printed; csv has one line a cell.
-        out: Folder to write tables.md, tables.tex, tables.csv and audit.md to.
-        paper: Folder with the paper's tables.
+        format: Format in which the tables are printed; csv has one line per cell.
+        out: Folder to which tables.md, tables.tex, tables.csv and audit.md are written.
+        paper: Folder that holds the paper's tables.
     """
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()

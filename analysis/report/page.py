@@ -30,13 +30,14 @@ _MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Write one self-contained HTML page about recorded runs, failures first.
+    """Write one self-contained HTML page about recorded runs, with failed episodes first.
 
     Attributes:
-        runs: Run folders, or folders or patterns that hold some.
-        out: File to write.
+        runs: Run folders, or folders or patterns that hold run folders.
+        out: HTML file to write.
         title: Heading of the page.
-        film_megabytes: Films of failed episodes are embedded up to this size; later ones are linked.
+        film_megabytes: Largest total size, in megabytes, of the videos that are embedded in the page; further videos
+            are linked.
     """
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -82,7 +83,15 @@ class RunView:
 
 @dataclass(frozen=True)
 class SuiteView:
-    """The runs of one suite, compared with the first of them."""
+    """The runs of one suite, and their comparisons.
+
+    Attributes:
+        name: name of the suite.
+        runs: the runs.
+        plot: success rates of the runs.
+        comparisons: (name of A, name of B, comparison) for every pair of entries.
+        warnings: reasons why runs cannot be compared, or only with care.
+    """
 
     name: str
     runs: tuple[RunView, ...]
@@ -105,7 +114,8 @@ def command(arguments: list[str]) -> int:
     lines = [f"Wrote {config.out} ({size:.1f} MB, {len(recorded.runs)} runs).", *recorded.notes]
     if films.linked:
         lines.append(
-            f"{films.linked} films are linked, not embedded: keep the run folders beside it, or --film-megabytes."
+            f"{films.linked} videos are linked, not embedded: keep the run folders next to the page, or raise "
+            "--film-megabytes."
         )
     show("".join(f"{line}\n" for line in lines))
     return 0
@@ -167,21 +177,21 @@ def _view(run: Run, label: str) -> RunView:
     if run.torn:
         said.append("The last line of the record was cut off; the run did not end by itself.")
     if strays:
-        told = ", ".join(map(str, strays))
-        said.append(f"run.json has no task {told}: episodes of it are listed, and count in no rate or comparison.")
+        unknown = ", ".join(map(str, strays))
+        said.append(f"run.json has no task {unknown}: episodes of it are listed, and count in no rate or comparison.")
     if decided := decision_of(run):
         said.append(decided)
     return RunView(label, run, summary, (*said, *run.remarks))
 
 
-def _contestants(views: Sequence[RunView]) -> list[tuple[str, list[Run]]]:
-    """Return who is compared: runs that differ in nothing but their seed are one, with all its seeds."""
+def _entries(views: Sequence[RunView]) -> list[tuple[str, list[Run]]]:
+    """Return the entries that are compared, as (name, runs): runs that differ only in their seed are one entry."""
     groups: dict[str, list[RunView]] = {}
     for view in views:
         header = view.run.header
         config = {name: value for name, value in header.config.items() if name != "seed"}
-        told = [conditions_of(view.run), header.protocol_hash, sorted(config.items())]
-        groups.setdefault(repr(told), []).append(view)
+        identity = [conditions_of(view.run), header.protocol_hash, sorted(config.items())]
+        groups.setdefault(repr(identity), []).append(view)
     found = []
     policies = [members[0].run.header.config["policy"] for members in groups.values()]
     for members in groups.values():
@@ -200,7 +210,7 @@ def _suite(name: str, views: Sequence[RunView]) -> SuiteView:
     pairs, warnings = [], []
     if len({view.run.header.protocol_hash for view in views}) > 1:
         warnings.append("These runs have different protocols: their rates are not comparable.")
-    for (a, first), (b, second) in itertools.combinations(_contestants(views), 2):
+    for (a, first), (b, second) in itertools.combinations(_entries(views), 2):
         try:
             pairs.append((a, b, compare(first, second, mixed_protocols=True)))
         except UsageError as error:

@@ -72,8 +72,8 @@ def _roots(environment: Mapping[str, str]) -> list[Path]:
     Without MS_ASSET_DIR, also in the cache of the home that the password file knows (a scheduler or container may set
     another HOME, or none).
     """
-    if told := environment.get("MS_ASSET_DIR", "").strip():
-        folder = Path(os.path.expanduser(told))
+    if given := environment.get("MS_ASSET_DIR", "").strip():
+        folder = Path(os.path.expanduser(given))
         return [folder / "data", folder]
     caches = [environment.get("XDG_CACHE_HOME", "")]
     caches += [f"{home}/.cache" for home in (environment.get("HOME", ""), _home_of_user()) if home]
@@ -134,9 +134,12 @@ def command(arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="vla-eval assets", description="Lay out the files that a suite needs.")
     parser.add_argument("suite", help="simpler_bridge (the other suites bring their files with their packages)")
-    parser.add_argument("--from", dest="source", required=True, action="append", metavar="DIR|ZIP|URL|upstream")
+    sources = "where the files are: a folder, a zip file or its URL, or upstream for the original downloads"
     parser.add_argument(
-        "--to", type=Path, help="folder to lay out, then named by MS_ASSET_DIR (default: the user's cache)"
+        "--from", dest="source", required=True, action="append", metavar="DIR|ZIP|URL|upstream", help=sources
+    )
+    parser.add_argument(
+        "--to", type=Path, help="folder to write, for use as MS_ASSET_DIR (default: a folder in the user's cache)"
     )
     options = parser.parse_args(arguments)
     if options.suite != "simpler_bridge":
@@ -208,8 +211,8 @@ def _wanted_in(root: Path, listed: Manifest) -> list[str]:
 
 
 def _called(root: Path) -> str:
-    told = os.environ.get("MS_ASSET_DIR")
-    return f"{root} (MS_ASSET_DIR is {told})" if told and root in _roots(os.environ) else str(root)
+    given = os.environ.get("MS_ASSET_DIR")
+    return f"{root} (MS_ASSET_DIR is {given})" if given and root in _roots(os.environ) else str(root)
 
 
 def _has_visual(expected: Path) -> bool:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import sapien
 
 from envs.bridge.scene import DATASET, BridgeScene
-from envs.bridge.tasks import CAMERA, Setup
+from envs.bridge.tasks import CAMERA, SceneSetup
 from evals.errors import MissingAssetsError
 from evals.types import Image
 
@@ -53,7 +53,7 @@ def _quantised(rgb: npt.NDArray[np.float32]) -> Image:
     return image
 
 
-def _photo(assets: Path, setup: Setup) -> Image:
+def _photo(assets: Path, setup: SceneSetup) -> Image:
     """Return the photograph, `[480, 640, 3]` uint8 RGB."""
     file = assets / DATASET / "real_inpainting" / setup.overlay
     bgr = cv2.imread(str(file))
@@ -63,7 +63,7 @@ def _photo(assets: Path, setup: Setup) -> Image:
     return _quantised((cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB) / 255).astype(np.float32))
 
 
-def _mount(scene: BridgeScene, setup: Setup) -> sapien.render.RenderCameraComponent:
+def _mount(scene: BridgeScene, setup: SceneSetup) -> sapien.render.RenderCameraComponent:
     pose = sapien.Pose(setup.camera_position, setup.camera_quat_wxyz)
     camera = scene.scene.add_mounted_camera(
         CAMERA.name,
@@ -79,7 +79,7 @@ def _mount(scene: BridgeScene, setup: Setup) -> sapien.render.RenderCameraCompon
     return camera
 
 
-def _light(scene: sapien.Scene, setup: Setup) -> None:
+def _light(scene: sapien.Scene, setup: SceneSetup) -> None:
     scene.set_ambient_light(AMBIENT_LIGHT)
     for light in setup.lights:
         scene.add_directional_light(light.direction, light.color, shadow=False)

@@ -1,6 +1,6 @@
-"""The scripted, privileged expert for `simpler_bridge`: reads where things are, grasps from above, puts them down.
+"""The scripted, privileged expert for `simpler_bridge`: it reads object poses, grasps from above, and puts down.
 
-Its actions are those a policy sends, so it also proves that the tasks can be solved through the official controller.
+The expert sends the same actions as a policy, so it also proves that the official controller can solve the tasks.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from evals.types import ActionChunk, Episode, FloatArray, Observation, Suite
 
 # The gripper link's x axis points along the fingers, its y axis from finger to finger; columns in the world frame.
 R_WORLD_DOWN = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
-TURN_PER_STEP = 0.20
-TURN_TOLERANCE = 0.03
-TURN_WORTH_A_WORD = 0.1
-LIFTED = 0.02
-LOWERING_SPEED = 0.015
+TURN_PER_STEP = 0.20  # radians
+TURN_TOLERANCE = 0.03  # radians
+TURN_WORTH_A_WORD = 0.1  # radians; a smaller rotation is not part of the motion sentence
+LIFTED = 0.02  # metres; an object that rose less was not grasped
+LOWERING_SPEED = 0.015  # metres per step
 CLOSING_STEPS, OPENING_STEPS = 4, 3
 
 
 @dataclass(frozen=True)
 class Grip:
-    """How one task's object is taken and put down. Lengths are metres, heights are of the gripper link in the world.
+    """How the object of one task is grasped and put down. Lengths are in metres; heights are those of the gripper link.
 
     Attributes:
-        along: where to grasp, along the object's x axis from its origin.
-        above: gripper height over that point.
-        lowest: lowest gripper height.
-        cruise: gripper height while carrying.
-        put: height of the object's origin over the target's at release.
-        lowest_release: lowest gripper height at release.
-        symmetry: turn about z after which the object looks the same to the fingers, radians.
-        speed: way per control step.
+        along: grasp point, along the object's x axis from its origin.
+        above: height of the gripper above the grasp point.
+        lowest: lowest height of the gripper in the world.
+        cruise: height of the gripper in the world while it carries the object.
+        put: height of the object's origin above the target's origin at release.
+        lowest_release: lowest height of the gripper in the world at release.
+        symmetry: angle about z, in radians, after which a grasp of the object is the same.
+        speed: distance per control step.
     """
 
     along: float
@@ -67,8 +67,17 @@ GRIPS = {
 
 
 @dataclass(frozen=True)
-class Command:
-    """What the plan wants now: gripper position `[3]` and yaw in the world, fingers, speed (metres a step), event."""
+class HandCommand:
+    """What the hand should do in one step.
+
+    Attributes:
+        position: position of the gripper link, `[3]` metres, world frame.
+        yaw: radians, world frame.
+        closed: whether the fingers should be closed.
+        speed: metres per control step.
+        tolerance: distance in metres at which the hand has arrived.
+        event: whether the fingers are opening or closing, or None if they do not move.
+    """
 
     position: FloatArray
     yaw: float
@@ -79,13 +88,13 @@ class Command:
 
 
 class BridgeExpert:
-    """Solves the four Bridge tasks from the simulator's state; says at every step what it means to do.
+    """Solves the four Bridge tasks from the simulator's state; every action has a motion sentence that says its intent.
 
     Args:
         suite: the suite `simpler_bridge`.
-        noise: standard deviation in metres of what is added to every commanded displacement; 0 is deterministic.
-        speed: factor on how fast the gripper moves, 0.5 to 1.5.
-        consistent_grasp: changes nothing: it has one way to take hold of each thing.
+        noise: standard deviation, in metres, of the noise on every commanded displacement; 0 is deterministic.
+        speed: factor on the speed of the gripper, 0.5 to 1.5.
+        consistent_grasp: has no effect, since this expert always grasps an object in the same way.
     """
 
     name = "expert"
@@ -102,13 +111,13 @@ class BridgeExpert:
         self._noise = noise
         self._speed = speed
         self._env: BridgeEnv | None = None
-        self._run: _Run | None = None
+        self._run: _SkillRun | None = None
 
     def attach(self, env: Env) -> None:
-        """Be handed the env whose simulator is read.
+        """Keep the env whose simulator the expert reads.
 
         Raises:
-            UsageError: it is not an env of `simpler_bridge`.
+            UsageError: the env is not one of `simpler_bridge`.
         """
         if not isinstance(env, BridgeEnv):
             raise UsageError(f"The expert of simpler_bridge cannot act in {type(env).__name__}.")
@@ -116,7 +125,7 @@ class BridgeExpert:
         self._run = None
 
     def begin(self, episode: Episode) -> None:
-        """Forget the last episode; the scene is looked at on the first step, when it stands."""
+        """Forget the last episode; the scene is read at the first step, after the env's reset."""
         self._run = None
 
     def end(self, episode: Episode) -> None:
@@ -124,7 +133,7 @@ class BridgeExpert:
         self._run = None
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        """Answer one observation with one action and its intent.
+        """Return one action, with its motion sentence, for one observation.
 
         Raises:
             UsageError: more than one observation, or no env attached.
@@ -134,12 +143,12 @@ class BridgeExpert:
                 "The expert of simpler_bridge reads one simulator: attach(env), then act on one observation."
             )
         if self._run is None:
-            self._run = _Run(_Sight(self._env), self._speed, self._noise, observations[0].episode.rng("expert"))
+            self._run = _SkillRun(_Sight(self._env), self._speed, self._noise, observations[0].episode.rng("expert"))
         return [self._run.next()]
 
 
 class _Sight:
-    """What the expert reads from the simulator, `[3]` and `[3, 3]` in the world unless the name says otherwise."""
+    """Reads poses from the simulator: positions `[3]` and rotations `[3, 3]`, in the world unless the name says it."""
 
     def __init__(self, env: BridgeEnv) -> None:
         self._scene = env.scene_now
@@ -161,13 +170,13 @@ class _Sight:
 
     @property
     def target(self) -> FloatArray:
-        """Position of where to put it."""
+        """Position of the object on which the source is put."""
         position: FloatArray = self._scene.target.entity.pose.p.astype(np.float64)
         return position
 
     @property
     def goal_in_base(self) -> tuple[FloatArray, FloatArray]:
-        """Position and orientation that the controller is holding, in the robot's base frame."""
+        """Target position and orientation of the controller, in the robot's base frame."""
         matrix = self._scene.robot.target_in_base.to_transformation_matrix().astype(np.float64)
         return matrix[:3, 3], matrix[:3, :3]
 
@@ -177,12 +186,12 @@ class _Sight:
         return in_base
 
     def turn_left(self, yaw: float) -> FloatArray:
-        """Return the rotation `[3]` (axis-angle, base frame) from the held orientation to a gripper pointing down."""
+        """Return the rotation `[3]` (axis-angle, base frame) from the controller's target to a gripper at this yaw."""
         wanted = self.R_world_base.T @ axis_angle_to_matrix(np.array([0.0, 0.0, yaw])) @ R_WORLD_DOWN
         return matrix_to_axis_angle(wanted @ self.goal_in_base[1].T)
 
     def grasp(self) -> tuple[FloatArray, float]:
-        """Return gripper position and yaw that take the object across its x axis, turning as little as possible."""
+        """Return gripper position and yaw for a grasp across the object's x axis, with as little yaw as possible."""
         position, R_world_source = self.source
         point = position + R_world_source @ np.array([self.grip.along, 0.0, 0.0])
         point[2] = max(point[2] + self.grip.above, self.grip.lowest)
@@ -191,7 +200,7 @@ class _Sight:
         return point, (yaw + half) % self.grip.symmetry - half
 
 
-class _Run:
+class _SkillRun:
     """One episode: turns the plan's commands into actions and sentences."""
 
     def __init__(self, sight: _Sight, speed: float, noise: float, rng: np.random.Generator) -> None:
@@ -202,7 +211,7 @@ class _Run:
         self._plan = _plan(sight)
 
     def next(self) -> ActionChunk:
-        """Return the next action `[1, 7]` with its intent."""
+        """Return the next action `[1, 7]` with its motion sentence."""
         command = next(self._plan)
         sight = self._sight
         held, _ = sight.goal_in_base
@@ -216,51 +225,51 @@ class _Run:
         action = np.array([[*move, *turn, -1.0 if command.closed else 1.0]])
         return ActionChunk(action, motion=self._intent(command, here))
 
-    def _intent(self, command: Command, here: FloatArray) -> str:
+    def _intent(self, command: HandCommand, here: FloatArray) -> str:
         """Return the sentence for what is left to do, which noise and speed limits do not touch."""
         offset = self._sight.to_base(command.position) - here
         turn = self._sight.turn_left(command.yaw)
         return sentence(signs(offset, command.tolerance / math.sqrt(3)), signs(turn, TURN_WORTH_A_WORD), command.event)
 
 
-def _plan(sight: _Sight) -> Iterator[Command]:
-    """Take the object, again if it slipped, put it down, and stay above it for the rest of the episode."""
+def _plan(sight: _Sight) -> Iterator[HandCommand]:
+    """Grasp the object, put it down, and stay above it for the rest of the episode."""
     speed = sight.grip.speed
     yaw = yield from _take(sight)
     offset = sight.source[0] - sight.gripper
     over = np.array([*(sight.target - offset)[:2], sight.grip.cruise])
-    yield from _go(sight, Command(over, yaw, True, speed, tolerance=0.004), steps=40)
+    yield from _go(sight, HandCommand(over, yaw, True, speed, tolerance=0.004), steps=40)
     offset = sight.source[0] - sight.gripper
     height = max(sight.target[2] + sight.grip.put - offset[2], sight.grip.lowest_release)
     release = np.array([*(sight.target - offset)[:2], height])
-    yield from _go(sight, Command(release, yaw, True, LOWERING_SPEED, tolerance=0.003), steps=10)
+    yield from _go(sight, HandCommand(release, yaw, True, LOWERING_SPEED, tolerance=0.003), steps=10)
     here = sight.gripper  # it may rest on something above the release point
     for _ in range(OPENING_STEPS):
-        yield Command(here, yaw, False, speed, tolerance=0.003, event="open")
+        yield HandCommand(here, yaw, False, speed, tolerance=0.003, event="open")
     away = np.array([*here[:2], max(sight.grip.cruise, here[2] + 0.06)])
     while True:
-        yield Command(away, yaw, False, speed, tolerance=0.01)
+        yield HandCommand(away, yaw, False, speed, tolerance=0.01)
 
 
-def _take(sight: _Sight) -> Generator[Command, None, float]:
-    """Grasp and lift the object, as often as it takes, and return the yaw with which it is held."""
+def _take(sight: _Sight) -> Generator[HandCommand, None, float]:
+    """Grasp and lift the object, as often as necessary, and return the yaw of the grasp."""
     speed = sight.grip.speed
     while True:
         point, yaw = sight.grasp()
         above = np.array([*point[:2], point[2] + max(0.06, min(sight.grip.cruise - point[2], 0.10))])
-        yield from _go(sight, Command(above, yaw, False, speed, tolerance=0.008), steps=18)
-        yield from _go(sight, Command(point, yaw, False, speed, tolerance=0.004), steps=14)
+        yield from _go(sight, HandCommand(above, yaw, False, speed, tolerance=0.008), steps=18)
+        yield from _go(sight, HandCommand(point, yaw, False, speed, tolerance=0.004), steps=14)
         height = sight.source[0][2]
         for _ in range(CLOSING_STEPS):
-            yield Command(point, yaw, True, speed, tolerance=0.004, event="close")
+            yield HandCommand(point, yaw, True, speed, tolerance=0.004, event="close")
         up = np.array([*point[:2], sight.grip.cruise])
-        yield from _go(sight, Command(up, yaw, True, speed, tolerance=0.012), steps=20)
+        yield from _go(sight, HandCommand(up, yaw, True, speed, tolerance=0.012), steps=20)
         if sight.source[0][2] - height > LIFTED:
             return yaw
 
 
-def _go(sight: _Sight, command: Command, steps: int) -> Iterator[Command]:
-    """Repeat a command until the gripper is there and turned, or the steps are used up."""
+def _go(sight: _Sight, command: HandCommand, steps: int) -> Iterator[HandCommand]:
+    """Repeat a command until the gripper has arrived and turned, or the steps are used up."""
     for _ in range(steps):
         near = np.linalg.norm(sight.gripper - command.position) < command.tolerance
         if near and np.linalg.norm(sight.turn_left(command.yaw)) < TURN_TOLERANCE:
@@ -269,6 +278,6 @@ def _go(sight: _Sight, command: Command, steps: int) -> Iterator[Command]:
 
 
 def _at_most(vector: FloatArray, length: float) -> FloatArray:
-    """Return the vector, shortened to a length."""
+    """Return the vector, shortened to a length if it is longer."""
     norm = float(np.linalg.norm(vector))
     return vector if norm <= length else vector * (length / norm)

@@ -14,7 +14,7 @@ import sapien
 from sapien.pysapien_pinocchio import PinocchioModel
 from sapien.wrapper.urdf_exporter import export_kinematic_chain_urdf
 
-from envs.bridge.tasks import Setup
+from envs.bridge.tasks import SceneSetup
 from evals.errors import SimulatorError
 from evals.rotations import axis_angle_to_quat_xyzw, quat_wxyz_to_xyzw, quat_xyzw_to_axis_angle, quat_xyzw_to_wxyz
 from evals.types import FloatArray
@@ -48,7 +48,7 @@ class WidowX:
         target_in_base: pose to which the controller is moving `ee_gripper_link`, in the frame of `base_link`.
     """
 
-    def __init__(self, scene: sapien.Scene, urdf: Path, setup: Setup, renders: bool) -> None:
+    def __init__(self, scene: sapien.Scene, urdf: Path, setup: SceneSetup, renders: bool) -> None:
         self._setup = setup
         self.articulation = _load(scene, urdf, renders)
         self.gripper_link = self.articulation.find_link_by_name("ee_gripper_link")

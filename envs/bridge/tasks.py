@@ -60,7 +60,7 @@ class Light:
 
 
 @dataclass(frozen=True)
-class Setup:
+class SceneSetup:
     """A real set-up that is reproduced: robot, camera, photograph and lights.
 
     Attributes:
@@ -109,7 +109,7 @@ class BridgeTask:
     name: str
     instruction: str
     max_steps: int
-    setup: Setup
+    setup: SceneSetup
     catalogue: str
     source: str
     target: str
@@ -120,7 +120,7 @@ class BridgeTask:
     falls_chaotically: bool = False
 
 
-TABLE = Setup(
+TABLE = SceneSetup(
     stage="bridge_table_1_v1.glb",
     overlay="bridge_real_eval_1.png",
     base_position=(0.147, 0.028, 0.870),
@@ -134,7 +134,7 @@ TABLE = Setup(
         Light((1, 1, -1), (0.7, 0.7, 0.7)),
     ),
 )
-SINK = Setup(
+SINK = SceneSetup(
     stage="bridge_table_1_v2.glb",
     overlay="bridge_sink.png",
     base_position=(0.127, 0.060, 0.85),

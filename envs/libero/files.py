@@ -152,7 +152,7 @@ def _by_size(name: str) -> bool:
 
 def _ways_out() -> str:
     """Name the variables that may have led elsewhere, with their values, or else say to install again."""
-    told = [f"{name}={os.environ[name]}" for name in (CONFIG, "PYTHONPATH") if os.environ.get(name)]
-    if not told:
+    variables = [f"{name}={os.environ[name]}" for name in (CONFIG, "PYTHONPATH") if os.environ.get(name)]
+    if not variables:
         return f'Install it again: pip install --force-reinstall "{PACKAGE}"'
-    return f"Unset what leads there ({', '.join(told)}), or run the other one under a suite of its own name."
+    return f"Unset what leads there ({', '.join(variables)}), or run the other one under a suite of its own name."

@@ -81,7 +81,7 @@ def choose(environment: Mapping[str, str], machine: Machine, renders: bool) -> C
         if renders and choice.backend == NO_RENDERING:
             raise RendererError(
                 f"Cannot draw images: MUJOCO_GL={environment['MUJOCO_GL']} says not to. {ALLOWED}."
-                if _told(environment) in _DISABLED
+                if _mujoco_gl(environment) in _DISABLED
                 else f"Cannot draw images: neither libOSMesa nor an EGL device is there. {INSTALL}."
             )
     except RendererError:
@@ -112,34 +112,34 @@ def renderer_string() -> str:
     return words + "; an NVIDIA driver is loaded and does not draw" * passed_over
 
 
-def _told(environment: Mapping[str, str]) -> str:
+def _mujoco_gl(environment: Mapping[str, str]) -> str:
     return environment.get("MUJOCO_GL", "").lower().strip()
 
 
 def _this_machine(environment: Mapping[str, str]) -> Machine:
     nvidia = NVIDIA_DRIVER.exists()
     osmesa = ctypes.util.find_library("OSMesa") is not None
-    told = _told(environment)
-    asks = told == "egl" or (told in _UNSET and (nvidia or not osmesa))
+    setting = _mujoco_gl(environment)
+    asks = setting == "egl" or (setting in _UNSET and (nvidia or not osmesa))
     return Machine(nvidia, osmesa, egl_devices() if asks else ())
 
 
 def _choose(environment: Mapping[str, str], machine: Machine) -> Choice:
-    told = _told(environment)
-    if told in _DISABLED:
+    setting = _mujoco_gl(environment)
+    if setting in _DISABLED:
         return Choice(NO_RENDERING)
-    if told == "osmesa":
+    if setting == "osmesa":
         if not machine.osmesa:
             raise RendererError(f"Cannot draw images: MUJOCO_GL=osmesa and libOSMesa is not installed. {INSTALL}.")
         return Choice("osmesa")
-    if told == "egl":
+    if setting == "egl":
         if not any(machine.egl):
             instead = "OSMesa is installed: MUJOCO_GL=osmesa, or leave it unset" if machine.osmesa else INSTALL
             raise RendererError(
                 f"Cannot draw images: MUJOCO_GL=egl, and EGL has {_listed(machine.egl)} here. {CONTAINER}. {instead}."
             )
         return Choice("egl", _device(environment, machine.egl))
-    if told not in _UNSET:
+    if setting not in _UNSET:
         raise RendererError(f"Cannot draw images with MUJOCO_GL={environment['MUJOCO_GL']}. {ALLOWED}.")
     return _unasked(environment, machine)
 
@@ -162,13 +162,13 @@ def _device(environment: Mapping[str, str], devices: tuple[str, ...]) -> int:
     MUJOCO_EGL_DEVICE_ID is EGL's own number and must be one that draws; empty or negative, it names none.
     CUDA_VISIBLE_DEVICES is a hint: containers and schedulers write numbers of other machines, UUIDs or nothing there.
     """
-    told = environment.get("MUJOCO_EGL_DEVICE_ID", "").strip()
+    given = environment.get("MUJOCO_EGL_DEVICE_ID", "").strip()
     drawing = [number for number, vendor in enumerate(devices) if vendor != NOTHING]
-    if told and not told.startswith("-"):
-        first = told.split(",")[0].strip()
+    if given and not given.startswith("-"):
+        first = given.split(",")[0].strip()
         if not (first.isdecimal() and int(first) in drawing):
             raise RendererError(
-                f"Cannot draw images: MUJOCO_EGL_DEVICE_ID={told}, and EGL has {_listed(devices)} here, numbered from "
+                f"Cannot draw images: MUJOCO_EGL_DEVICE_ID={given}, and EGL has {_listed(devices)} here, numbered from "
                 f"0. Set it to one of {', '.join(map(str, drawing))}, or leave it unset."
             )
         return int(first)

@@ -1,7 +1,7 @@
-"""Demonstrations: an expert's successful episodes, recorded as traces first and drawn afterwards.
+"""Demonstrations: successful episodes of an expert, recorded as traces; their images are rendered afterwards.
 
-A demonstration folder holds `demos.json` (what `vla.data.demos` reads), `run/` (the run that recorded it, with traces)
-and `images/`. Initial states come after the protocol's own: none is one that policies are evaluated on.
+A demonstration folder holds `demos.json` (the manifest that `vla.data.demos` reads), `run/` (the recorded run with its
+traces) and `images/`. Demonstrations never start from an initial state on which policies are evaluated.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from evals.types import Episode, EpisodeResult, Status, Suite
 MANIFEST = "demos.json"
 FORMAT = 1
 PERTURBATION = ("noise", "slowest", "fastest", "push_fraction", "consistent_grasp")
-TRIES = 3  # states tried for each demonstration that is wanted, before a task is given up
+TRIES = 3  # initial states tried for each wanted demonstration before recording stops with an error
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,22 @@ class RecordConfig:
     """Record demonstrations: successful episodes of a suite's expert, from new initial states.
 
     Attributes:
-        suite: Suite to record in.
-        out: Demonstration folder; the same command continues it.
-        trials: Successful episodes of each task.
-        tasks: Ids or names of the tasks; all by default.
-        seed: Seeds placements and perturbations.
-        workers: Worker processes; one a physical core by default.
-        noise: Standard deviation in metres of the noise on the expert's path.
-        slowest: Smallest factor on its speed; each episode has its own.
-        fastest: Largest factor on its speed.
-        push_fraction: Expected part of the steps in which the arm is pushed off its path.
-        consistent_grasp: Of several sound grasps take the same one in nearly all scenes of a task, not the roomiest.
-        every: Draw an image every so many control steps; 0 draws none (`vla-eval render` does so later).
-        cameras: Cameras to draw; all of the suite's by default.
-        size: Height of the drawn images; the protocol's by default.
-        gates: Probe the suite's conventions first.
+        suite: Suite to record in; `vla-eval list` names all suites.
+        out: Demonstration folder; the same command continues a recording that was stopped.
+        trials: Number of successful episodes to record of each task.
+        tasks: Ids or names of the tasks to record; all tasks by default.
+        seed: Seed of the object placements and of the perturbations.
+        workers: Number of worker processes; one per physical core by default.
+        noise: Standard deviation, in metres, of the noise that is added to the expert's movements.
+        slowest: Smallest factor on the expert's speed; each episode draws its factor between smallest and largest.
+        fastest: Largest factor on the expert's speed.
+        push_fraction: Expected fraction of the steps in which the arm is pushed off its path.
+        consistent_grasp: Grasp an object in the same way in nearly all scenes of a task, instead of choosing the grasp
+            with the most clearance.
+        every: Number of control steps between rendered images; 0 renders none, and `vla-eval render` can do it later.
+        cameras: Names of the cameras to render; all cameras of the suite by default.
+        size: Height of the rendered images in pixels; the protocol's height by default.
+        gates: Test the conventions of the suite with gates before the first episode.
     """
 
     suite: str
@@ -76,15 +77,15 @@ class RecordConfig:
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """Draw the images of recorded demonstrations, by playing them again.
+    """Render the images of recorded demonstrations, by replaying them in the simulator.
 
     Attributes:
         folder: Demonstration folder.
-        every: Draw an image every so many control steps.
-        cameras: Cameras to draw; all of the suite's by default.
-        size: Height of the images; the protocol's by default.
-        trials: Draw only so many episodes of each task; all by default.
-        workers: Worker processes; one a physical core by default.
+        every: Number of control steps between rendered images.
+        cameras: Names of the cameras to render; all cameras of the suite by default.
+        size: Height of the rendered images in pixels; the protocol's height by default.
+        trials: Number of episodes of each task to render; all episodes by default.
+        workers: Number of worker processes; one per physical core by default.
     """
 
     folder: tyro.conf.Positional[Path]
@@ -121,11 +122,11 @@ def render_command(arguments: list[str]) -> int:
 
 
 def record(config: RecordConfig) -> None:
-    """Record traces until every task has its successes, and write the manifest.
+    """Record traces until every task has the wanted number of successful episodes, and write the manifest.
 
     Raises:
-        UsageError: the suite has no states besides the protocol's.
-        RunIncompleteError: the expert does not succeed often enough at a task.
+        UsageError: the suite has no initial states besides those of its protocol.
+        RunIncompleteError: the expert fails too often at a task.
     """
     suite = load_suite(config.suite)
     if not suite.extra_states:
@@ -144,25 +145,25 @@ def record(config: RecordConfig) -> None:
         short = {task: count - successes[task] for task, count in wanted.items() if successes[task] < count}
         if not short:
             break
-        hopeless = [task for task in short if states[task] >= TRIES * wanted[task]]
-        if hopeless:
-            task = hopeless[0]
+        given_up = [task for task in short if states[task] >= TRIES * wanted[task]]
+        if given_up:
+            task = given_up[0]
             raise RunIncompleteError(
-                f"The expert solved {successes[task]} of {states[task]} scenes of {suite.name} task {task}; "
-                f"{wanted[task]} demonstrations cannot be had so. Everything recorded stays in {config.out}."
+                f"The expert solved {successes[task]} of {states[task]} scenes of {suite.name} task {task}, too few "
+                f"for {wanted[task]} demonstrations. Everything recorded stays in {config.out}."
             )
         states.update({task: states[task] + missing for task, missing in short.items()})
     _write_manifest(config, suite, wanted)
 
 
 def render(config: RenderConfig) -> None:
-    """Play demonstrations again and keep what the cameras see; those that are drawn already are not drawn again.
+    """Replay demonstrations and save what the cameras see; episodes that are already rendered are left out.
 
     Raises:
         RunFolderError: the folder holds no demonstrations.
-        UnknownNameError: the suite has no such camera.
-        RecordError: a played episode is not the recorded one.
-        RunIncompleteError: an episode could not be played to its end.
+        UnknownNameError: the suite has no camera of that name.
+        RecordError: a replayed episode differs from the recorded one.
+        RunIncompleteError: an episode could not be replayed to its end.
     """
     manifest = read_manifest(config.folder)
     suite = load_suite(manifest["suite"])
@@ -186,7 +187,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read `demos.json`.
 
     Raises:
-        RunFolderError: there is none, or it does not read.
+        RunFolderError: the file is missing or cannot be read.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -276,7 +277,7 @@ def _write_manifest(config: RecordConfig, suite: Suite, wanted: Mapping[int, int
 
 
 def _resized(suite: Suite, height: int) -> Suite:
-    """Return the suite with images of another size; only its name for episodes changes, never what happens in them."""
+    """Return the suite with images of another height; the protocol hash changes, what happens in episodes does not."""
     cameras = tuple(
         replace(camera, height=height, width=round(camera.width * height / camera.height))
         for camera in suite.protocol.cameras

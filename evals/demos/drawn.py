@@ -1,4 +1,4 @@
-"""Which demonstrations have been drawn, in full and from the very trajectory that was recorded, and which have not."""
+"""Finds out which demonstrations have all of their images, rendered from exactly the recorded trajectory."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Entry: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class View:
-    """Images of a demonstration folder: one size, some cameras, every k-th control step.
+    """Rendered images of a demonstration folder: one size, some cameras, every k-th control step.
 
     Attributes:
-        folder: holds `<trace's name>.<camera>.npy`, and one folder for each run that drew some of them.
-        cameras: cameras that are drawn.
-        every: control steps from one image to the next.
+        folder: holds `<name of the trace>.<camera>.npy`, and one folder for each run that rendered some of them.
+        cameras: names of the rendered cameras.
+        every: number of control steps between images.
     """
 
     folder: Path
@@ -33,7 +33,7 @@ class View:
     every: int
 
     def lacks(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Return the episodes that are not drawn: an image is missing, or no run played the recorded trajectory."""
+        """Return the episodes that are not rendered: images are missing, or no run replayed the recorded trajectory."""
         played = {(*_key(result), result.trajectory_hash) for run in self._runs() for result in self._scored(run)}
         return [
             entry
@@ -43,7 +43,10 @@ class View:
         ]
 
     def run_folder(self, missing: Sequence[Entry]) -> Path:
-        """Return the folder of the run that draws the missing: the last one, unless it takes one of them for done."""
+        """Return the folder of the run that renders the missing episodes.
+
+        It is the folder of the last run, unless that run already has a result of one of these episodes.
+        """
         wanted = {(entry["task"], entry["initial_state"], entry["seed"]) for entry in missing}
         runs = self._runs()
         if runs and not any(_key(result) in wanted for result in self._scored(runs[-1])):
@@ -51,11 +54,11 @@ class View:
         return self.folder / (self._name if not runs else f"{self._name}.{len(runs) + 1}")
 
     def require_equal(self, played: Sequence[EpisodeResult], entries: Sequence[Entry]) -> None:
-        """Remove the images of episodes that did not play as they were recorded, and say so.
+        """Check that every replayed episode equals its recording, and remove the images of those that do not.
 
         Raises:
-            RecordError: there are some.
-            RunIncompleteError: an episode could not be played to its end.
+            RecordError: a replayed episode differs from its recording.
+            RunIncompleteError: an episode could not be replayed to its end.
         """
         known = {(entry["task"], entry["initial_state"], entry["seed"]): entry for entry in entries}
         lost = [result for result in played if not result.status.scored]
@@ -108,7 +111,7 @@ class View:
 
 
 def cameras_of(suite: Suite, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names, or all of the suite's cameras.
+    """Return the names of cameras, each once; all cameras of the suite if there is none.
 
     Raises:
         UnknownNameError: the suite has no camera of that name.
@@ -121,10 +124,10 @@ def cameras_of(suite: Suite, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def height_of(suite: Suite, height: int | None) -> int:
-    """Return the height of images, by default the protocol's.
+    """Return the height of images in pixels, by default the protocol's.
 
     Raises:
-        UsageError: it is not positive.
+        UsageError: the height is not positive.
     """
     if height is not None and height < 1:
         raise UsageError(f"--size is {height}; images must be at least 1 pixel high.")

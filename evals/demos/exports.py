@@ -1,4 +1,4 @@
-"""Recorded demonstrations in other formats, written by plugins: whole, of what is recorded now, or not there."""
+"""Recorded demonstrations in other formats, written by plugins; each export is complete and up to date, or absent."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from evals.errors import RecordError
 from evals.types import digest
 
 STAMPS = "exports.json"
-"""In a demonstration folder: name of a format -> identity of the demonstrations that were written in it."""
+"""A file in a demonstration folder: name of a format -> identity of the demonstrations that were exported to it."""
 
 Export = Callable[[Path, Path], None]
 
 
 def bring_up_to_date(folder: Path, manifest: Mapping[str, object], exporters: Mapping[str, Export]) -> None:
-    """Write a demonstration folder in every format, unless it is already there from these very demonstrations.
+    """Export a demonstration folder to every format, unless an export of exactly these demonstrations exists.
 
-    Written beside and renamed when whole, so that a killed export is none.
+    An export is written to a temporary folder and renamed when it is complete, so a killed export leaves none.
 
     Args:
         folder: the demonstration folder; each format gets a folder in it.
-        manifest: its manifest.
-        exporters: name of a format -> function of the demonstration folder and an empty folder.
+        manifest: manifest of the demonstration folder.
+        exporters: name of a format -> function of the demonstration folder and the folder to write.
 
     Raises:
         RecordError: the disk is full, or cannot be written.
@@ -50,7 +50,7 @@ def bring_up_to_date(folder: Path, manifest: Mapping[str, object], exporters: Ma
 
 
 def _drawn(folder: Path) -> list[tuple[str, int]]:
-    """Return the image files and their sizes: a format may hold them."""
+    """Return the image files and their sizes; they are part of the identity, since a format may contain images."""
     files = sorted((folder / "images").rglob("*.npy"))
     return [(file.relative_to(folder).as_posix(), file.stat().st_size) for file in files]
 

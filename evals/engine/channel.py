@@ -1,4 +1,4 @@
-"""The driver's end of a worker's connection, on which nothing ever waits.
+"""The driver's end of a worker's connection; it never blocks.
 
 `Connection.recv` blocks inside a message when the other process stops half-way through it, and no deadline can end
 that. Here bytes are taken as they come and a message counts once it is whole; what cannot be sent yet is kept.
@@ -78,7 +78,7 @@ class Channel:
             self._outbox.clear()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close this end of the connection."""
         with contextlib.suppress(OSError):  # somebody closed it already
             self._connection.close()
 

@@ -1,4 +1,4 @@
-"""A process of ours on this machine: fresh, in the surroundings of the start, gone when its parent is gone."""
+"""Child processes on this machine: started fresh, in the environment of the start, and ended with their parent."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class HasFileno(Protocol):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Folder and environment variables in which children start, read before any plugin could change them."""
+    """Working directory and environment variables of child processes, read before any plugin can change them."""
 
     directory: Path = field(default_factory=Path.cwd)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -70,15 +70,15 @@ class Surroundings:
 
 
 class Child:
-    """A spawned process (a forked GL context or CUDA state is a broken one) and the parent's end of its connection.
+    """A child process and the parent's end of its connection; it is spawned, since a fork breaks GL and CUDA.
 
     Args:
         function: a module-level function, called as (connection, *arguments).
         arguments: picklable arguments.
-        surroundings: where it starts.
+        surroundings: working directory and environment variables in which the process starts.
 
     Raises:
-        SimulatorError: this machine starts no more processes.
+        SimulatorError: no process can be started on this machine.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ def _main(parent: int, function: Callable[..., None], connection: Connection, *a
 
 
 def _die_with(parent: int) -> None:
-    """End this process as soon as its parent is gone, also where it hangs and would never notice."""
+    """End this process as soon as its parent has ended, even if this process hangs."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""One call in a fresh process: for work that must not share a process with a rendered env."""
+"""Runs one function call in a fresh process, for work that must not share a process with a rendered env."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def in_fresh_process(
         function: a module-level function.
         arguments: picklable arguments.
         seconds: how long it may take.
-        what: how an error names the call; the function's name by default.
+        what: name of the call in error messages; the function's name by default.
         surroundings: folder and environment of the process; this one's by default.
 
     Raises:

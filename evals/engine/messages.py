@@ -1,4 +1,4 @@
-"""What a driver and its workers say to each other; plain picklable data."""
+"""The messages between a driver and its workers, as plain data that can be pickled."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LONGEST_SECONDS = 1e6  # what every platform can wait for
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Seconds of silence after which a worker counts as hung, by what it is doing, and the same for the policy.
+    """Seconds of silence after which a worker or the policy counts as hung.
 
     Attributes:
-        build: Seconds in which a worker builds an env.
-        reset: Seconds in which it resets it.
-        step: Seconds in which it makes a step.
-        policy: Seconds in which the policy is built, begins or ends an episode, or answers; twice the longest of the
-            others by default. It lives in the process of the run, so that the run ends if it takes longer.
+        build: Seconds that a worker may take to build an env.
+        reset: Seconds that a worker may take to reset an env.
+        step: Seconds that a worker may take for one step of an env.
+        policy: Seconds that the policy may take to be built, to begin or end an episode, or to answer; by default twice
+            the longest of the other deadlines. The policy runs in the main process, so a longer wait ends the run.
     """
 
     build: float = 300.0
@@ -35,7 +35,7 @@ class Deadlines:
     policy: float | None = None
 
     def __post_init__(self) -> None:
-        """Reject what is no time to wait."""
+        """Reject deadlines that are not positive or too long to wait for."""
         for name, seconds in vars(self).items():
             if seconds is not None and not 0 < seconds <= LONGEST_SECONDS:
                 raise UsageError(
@@ -50,15 +50,15 @@ class Deadlines:
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """All that a worker process needs to know, once.
+    """Everything that a worker process needs to know about the run; it is sent once, at the start.
 
     Attributes:
         suite: the suite as data.
-        cameras: cameras to draw.
-        privileged: name and options of a policy that runs inside the worker, or None when the driver's policy is asked.
-        rollout_config: how episodes are conducted.
+        cameras: names of the cameras to render.
+        privileged: name and options of a policy that runs inside the worker, or None if the driver's policy is asked.
+        rollout_config: options of every rollout.
         folder: run folder in which the worker writes traces and videos.
-        surroundings: in which workers on this machine start.
+        surroundings: environment in which workers on this machine start.
         traces: whether to write `traces/<episode>.npz`.
         videos: which episodes to write as `videos/<episode>.mp4`.
     """
@@ -75,7 +75,7 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Driver to worker: run this episode."""
+    """Sent from the driver to a worker: run this episode."""
 
     episode: Episode
     attempt: int
@@ -83,7 +83,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Answer:
-    """Driver to worker: the policy's chunk, or why there is none."""
+    """Sent from the driver to a worker: the policy's action chunk, or the error because of which there is none."""
 
     chunk: ActionChunk | None
     error: str = ""
@@ -91,28 +91,31 @@ class Answer:
 
 @dataclass(frozen=True)
 class Beat:
-    """Worker to driver: alive, and in this phase."""
+    """Sent from a worker to the driver: the worker is alive and in this phase."""
 
     phase: Phase
 
 
 @dataclass(frozen=True)
 class Built:
-    """Worker to driver: an env stands; what draws its images."""
+    """Sent from a worker to the driver: an env is built, and this renderer draws its images."""
 
     renderer: str
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Worker to driver: what should the policy do here?"""
+    """Sent from a worker to the driver: the policy is asked for its next action chunk."""
 
     observation: Observation
 
 
 @dataclass(frozen=True)
 class Report:
-    """Worker to driver: the episode is over. Without `status.scored`, only `status` and `error` mean something."""
+    """Sent from a worker to the driver: the episode is over.
+
+    The fields are those of `EpisodeResult`. If `status.scored` is false, only `status` and `error` have a meaning.
+    """
 
     status: Status
     error: str | None = None
@@ -129,7 +132,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Lost:
-    """Engine to runner: the worker died or hung, and its process is gone."""
+    """Sent from the engine to the driver: the worker died or hung, and its process has ended."""
 
     status: Status
     error: str

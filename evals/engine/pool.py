@@ -1,4 +1,4 @@
-"""Workers, wherever they live: who is busy, who is silent, who is gone."""
+"""A pool of workers on any machine: which of them are busy, silent, or lost."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class _Worker:
 
 
 class WorkerPool:
-    """Turns what workers say into events, keyed by worker number; a dead or hung one is killed and replaced.
+    """Turns the messages of workers into events, with the worker's number; a dead or hung worker is replaced.
 
-    Nothing here waits for a single worker, so that the deadlines hold for one that stops in the middle of a message.
+    The pool never waits for a single worker, so deadlines also hold for a worker that stops in the middle of a message.
 
     Args:
         launch: starts one worker.
-        workers: how many.
+        workers: number of workers.
         deadlines: seconds of silence after which a worker counts as hung.
     """
 
@@ -65,11 +65,11 @@ class WorkerPool:
         return list(self._workers)
 
     def assign(self, worker: int, assignment: Assignment) -> None:
-        """Give an idle worker its next episode."""
+        """Send an idle worker its next episode."""
         self._send(worker, assignment, "build")
 
     def answer(self, worker: int, answer: Answer) -> None:
-        """Give a worker that asked the policy's answer."""
+        """Send the policy's answer to a worker that asked for it."""
         self._send(worker, answer, "step")
 
     def poll(self, seconds: float) -> list[tuple[int, Event]]:
@@ -102,7 +102,7 @@ class WorkerPool:
         try:
             messages = channel.take()
         except (EOFError, OSError):
-            return [(number, self._bury(number))]
+            return [(number, self._reap(number))]
         self._workers[number].since = monotonic()  # half a message is a sign of life too
         events: list[tuple[int, Event]] = []
         for pickled in messages:
@@ -155,7 +155,7 @@ class WorkerPool:
         self._replace(number, 0.0)
         return Lost(Status.TIMEOUT, f"No sign of life in phase {phase!r} for {limit:g} s; the worker was killed.")
 
-    def _bury(self, number: int) -> Lost:
+    def _reap(self, number: int) -> Lost:
         phase = self._workers[number].phase or "idle"
         cause = self._replace(number, GRACE_SECONDS)
         return Lost(Status.SIM_ERROR, f"The worker process died in phase {phase!r} with {cause}.")

@@ -71,7 +71,7 @@ class _Task:
 
 
 def _first_with_key(server: socket.socket, key: bytes, seconds: float) -> Connection | None:
-    """Return the first caller that holds the key; strangers are turned away, and none keeps the others waiting."""
+    """Return the first caller that has the key; other callers are refused, and none can block the rest."""
     welcome: queue.SimpleQueue[Connection] = queue.SimpleQueue()
     server.settimeout(ACCEPT_SECONDS)
     end = monotonic() + seconds
@@ -99,7 +99,7 @@ def _greet(accepted: socket.socket, key: bytes, seconds: float, welcome: queue.S
 
 
 def _call_back(address: tuple[str, int], key: bytes, spec: WorkerSpec) -> None:
-    """Run in the cluster: connect to the driver and serve it."""
+    """Connect to the driver and run its assignments; called in the cluster."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # stdout is the driver's, for its results

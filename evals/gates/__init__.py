@@ -1,8 +1,7 @@
-"""Convention probes and sanity gates: what has to hold before a success rate means anything.
+"""Gates: tests of a suite's conventions, without which a success rate has no meaning.
 
-Each gate tries something on the real simulator and compares it with what the suite declares. `BEFORE_RUN` names those
-that every run passes first, on the env that it then uses; `vla-eval check` runs all of them
-(docs/decisions/0008-which-gates-run-when.md).
+Each gate tries something in the real simulator and compares the result with what the suite declares. Every run starts
+with the gates that `BEFORE_RUN` names; `vla-eval check` runs all of them (docs/decisions/0008-which-gates-run-when.md).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from evals.types import Suite, Task
 __all__ = [
     "BEFORE_RUN",
     "GATES",
-    "Finding",
+    "GateResult",
     "MakeEnv",
     "before_run",
     "check",
@@ -54,7 +53,7 @@ _NEEDS_IMAGES = frozenset({"outputs", "frame"})
 
 
 def spaces(suite: Suite, policy: Policy) -> GateResult:
-    """Compare what the policy's numbers mean with what the suite's do, without a simulator."""
+    """Compare the policy's action and state spaces and cameras with those of the suite, without a simulator."""
     unlike = space_differences(suite, policy)
     return GateResult(
         "spaces",
@@ -66,7 +65,7 @@ def spaces(suite: Suite, policy: Policy) -> GateResult:
 
 
 def space_differences(suite: Suite, policy: Policy) -> list[str]:
-    """Return one line for each thing that the policy says, reads or sees otherwise than the suite."""
+    """Return one line for each difference between the policy's spaces and cameras and those of the suite."""
     unlike = differences(policy.action_space, suite.action_space)
     if policy.state_space is not None:
         unlike += differences(policy.state_space, suite.state_space)
@@ -79,10 +78,10 @@ def space_differences(suite: Suite, policy: Policy) -> list[str]:
 def probe(
     env: Env, suite: Suite, task: int, cameras: tuple[str, ...], gates: Sequence[str] = BEFORE_RUN
 ) -> list[GateResult]:
-    """Run gates on an env that is already built for a task, with some cameras.
+    """Run gates on an env that was built for a task with these cameras.
 
     Raises:
-        UnknownNameError: no gate has that name.
+        UnknownNameError: there is no gate of that name.
     """
     for name in gates:
         if name not in GATES:
@@ -99,17 +98,17 @@ def check(
     probes: Sequence[str] | None = None,
     task: int = 0,
 ) -> list[GateResult]:
-    """Run gates on envs of one task, one env after the other: with all cameras for images, with none for the rest.
+    """Run gates on two envs of one task: gates that need images on an env with all cameras, the others without cameras.
 
     Args:
-        suite: the suite to try.
-        policy: a policy whose spaces are compared with the suite's.
-        make_env: what builds an env.
-        probes: names of gates; None runs all.
-        task: the task on which they are run.
+        suite: the suite to test.
+        policy: a policy whose spaces are compared with those of the suite.
+        make_env: builds an env.
+        probes: names of the gates to run; None runs all.
+        task: id of the task of the envs.
 
     Raises:
-        UnknownNameError: no gate has that name, or no task that id.
+        UnknownNameError: there is no gate of that name, or no task of that id.
     """
     if task not in range(len(suite.tasks)):
         raise UnknownNameError(f"task of suite {suite.name!r}", str(task), [str(known.id) for known in suite.tasks])
@@ -141,10 +140,10 @@ def run_gates(
     task: int = 0,
     policy_seconds: float | None = None,
 ) -> list[GateResult]:
-    """Run gates by name, in a process of their own: everything that goes in and out can be pickled.
+    """Run gates by name; called in a separate process, so all arguments and results can be pickled.
 
     Raises:
-        RunIncompleteError: the policy is not built in `policy_seconds`, by default those of a run.
+        RunIncompleteError: building the policy takes longer than `policy_seconds`, by default the deadline of a run.
     """
     suite = registry.load_suite(suite_name)
     policy = None

@@ -1,6 +1,7 @@
-"""What a policy's first answers look like beside the suite's declared space: signs, ranges and units, in words.
+"""Compares a policy's first answers with the suite's declared action space: signs, ranges and units.
 
-Nothing here can be certain: a bad policy may answer anything. So each finding is a remark with a way out, said once.
+No finding is certain, since a bad policy may answer anything. So each one is a remark that is made once and says what
+to do.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from evals.spaces import ActionSpace
 from evals.types import ActionChunk, FloatArray
 
 WATCHED = 512
-"""Actions after which a policy is believed."""
+"""Number of actions that are looked at."""
 _ENOUGH = 100
-"""Actions before a policy is called slow: the first steps of an episode may be."""
+"""Number of actions that are needed to call a policy slow, since the first steps of an episode may be slow."""
 _SLOWEST = 0.05
-"""Metres a second; the fastest step of a policy that acts is ten times that in LIBERO, and twice in Bridge."""
-_LONGEST = 0.3  # metres a step
-_OFTEN = 0.2
+"""Metres per second; the fastest step of a working policy is ten times as fast in LIBERO, and twice in Bridge."""
+_LONGEST = 0.3  # metres per step
+_OFTEN = 0.2  # fraction of the actions
 
 
 class Answers:
-    """Looks at the first actions that are run, and says once what is odd about them."""
+    """Looks at the first actions that run, and makes each remark about them once."""
 
     def __init__(self, space: ActionSpace) -> None:
         self._space = space
@@ -29,9 +30,9 @@ class Answers:
         self._said: set[str] = set()
 
     def see(self, chunk: ActionChunk, run: int) -> list[str]:
-        """Take in an answer of which `run` actions will be run, and return what is new to say of all so far.
+        """Add an answer of which `run` actions will run, and return the new remarks about all answers so far.
 
-        An answer that is no valid chunk says nothing here: it is refused where it is run.
+        There are no remarks about an answer that is not a valid chunk: the worker refuses it.
         """
         count = sum(map(len, self._seen))
         actions = chunk.actions
@@ -46,12 +47,12 @@ class Answers:
 
 
 def remarks(actions: FloatArray, space: ActionSpace, enough: bool = True) -> dict[str, str]:
-    """Return what is odd about actions `[N, 7]`, by kind: gripper, range, units, rotation.
+    """Return remarks about actions `[N, 7]`, by kind: gripper, range, units, rotation.
 
     Args:
-        actions: what a policy answered.
-        space: what the suite takes.
-        enough: whether there are enough of them to call a policy slow.
+        actions: actions of a policy.
+        space: action space of the suite.
+        enough: whether there are enough actions to call a policy slow.
     """
     found = {
         "gripper": _gripper(actions[:, 6], space),

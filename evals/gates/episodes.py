@@ -1,4 +1,4 @@
-"""Gates that run episodes of which it is known what comes back, and how they end."""
+"""Gates that run episodes whose outputs and outcome are known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESETS = 3
 
 
 def outputs(context: GateContext) -> GateResult:
-    """Reset and step, and check shapes and types of what comes back, with rendering and without."""
+    """Reset and step, with and without rendering, and check shapes and types of the outputs."""
     commanded, episode, idle = "reset and step, rendering and not", context.episode(), context.suite.action_space.idle()
     try:
         for render in (True, False):
@@ -31,7 +31,7 @@ def outputs(context: GateContext) -> GateResult:
 
 
 def success_at_reset(context: GateContext) -> GateResult:
-    """Reset some initial states and ask whether the task is already done."""
+    """Reset some initial states and check that the task is not already solved."""
     states = range(min(RESETS, context.suite.protocol.initial_states))
     done = [state for state in states if context.env.reset(context.episode(state), render=False).success]
     return GateResult(
@@ -44,7 +44,7 @@ def success_at_reset(context: GateContext) -> GateResult:
 
 
 def initial_states(context: GateContext) -> GateResult:
-    """Reset some initial states and ask whether they are different scenes."""
+    """Reset some initial states and check that their scenes differ."""
     count = context.suite.protocol.initial_states
     states = sorted({*range(min(RESETS, count)), count - 1})
     commanded = f"reset of initial states {states}"
@@ -63,7 +63,7 @@ def initial_states(context: GateContext) -> GateResult:
 
 
 def noop(context: GateContext) -> GateResult:
-    """Do nothing for a whole episode."""
+    """Do nothing for a whole episode and check that the task is not solved."""
     steps = context.suite.tasks[context.task].max_steps
     context.reset()
     idle = context.suite.action_space.idle()
@@ -73,12 +73,12 @@ def noop(context: GateContext) -> GateResult:
         not solved,
         f"{steps} idle steps",
         f"solved at step {solved[0]}" if solved else "not solved",
-        "a suite that pays for nothing: check the success rule and what settles late",
+        "the task is solved without any action: check the success rule, and objects that settle late",
     )
 
 
 def expert(context: GateContext) -> GateResult:
-    """Let the suite's expert solve one scene."""
+    """Check that the suite's expert solves one scene."""
     suite = context.suite
     commanded = f"one episode of {suite.expert or 'an expert'}"
     if not suite.expert:
@@ -101,7 +101,7 @@ def expert(context: GateContext) -> GateResult:
 
 
 def _scene(context: GateContext, state: int) -> FloatArray:
-    """Return everything that the simulator says of the scene after a reset: physics, fixtures and named objects."""
+    """Return all that the simulator knows of the scene after a reset: simulator state, fixtures and named objects."""
     sim_state = context.env.reset(context.episode(state), render=False).sim_state
     positions = [position for _, position in sorted(context.env.objects().items())]
     return np.concatenate([sim_state, context.env.static_state(), *positions])

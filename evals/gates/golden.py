@@ -1,6 +1,7 @@
 """Gates that compare the first moment of an episode with a stored reference: images, state, settled objects.
 
-The reference is a JSON file of the suite's with one entry a task; `python -m envs.reference SUITE` writes ours.
+The reference is a JSON file that the suite names, with one entry per task; `python -m envs.reference SUITE` writes it
+for the suites of this project.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ STATE = 0.005
 
 @dataclass(frozen=True)
 class View:
-    """A camera's first image, in small.
+    """A camera's first image, reduced to a few numbers.
 
     Attributes:
         mean_grey: mean over pixels and channels, 0..255.
@@ -72,7 +73,7 @@ class Moment:
 
     @classmethod
     def of(cls, context: GateContext) -> Moment:
-        """Reset the env and take it down."""
+        """Reset the env and return its first observation."""
         seen = context.reset()
         return cls(
             views={name: View.of(image) for name, image in seen.images.items()},
@@ -93,12 +94,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class Reference:
-    """A stored moment and what it was taken with.
+    """A stored moment, and the simulator and renderer that produced it.
 
     Attributes:
-        simulator: `Protocol.simulator` at the time.
-        renderer: `Env.renderer()` at the time.
-        moment: what was seen.
+        simulator: `Protocol.simulator` when the moment was stored.
+        renderer: `Env.renderer()` when the moment was stored.
+        moment: the stored moment.
     """
 
     simulator: str
@@ -115,7 +116,7 @@ class Reference:
         return cls(data["simulator"], data["renderer"], Moment.from_json(data["moment"]))
 
     def __str__(self) -> str:
-        """Say what the reference was taken with."""
+        """Return the simulator and the renderer in words."""
         return f"the reference was taken with {self.simulator}, drawn by {self.renderer}"
 
 
@@ -125,10 +126,10 @@ def key(suite: Suite, task: int) -> str:
 
 
 def load(suite: Suite, task: int) -> Reference | None:
-    """Return the stored reference of a task, or None where the suite or the file has none.
+    """Return the stored reference of a task, or None if the suite names no file or the file lacks the task.
 
     Raises:
-        ContractError: the suite names a file that is not there.
+        ContractError: the suite names a file that does not exist.
     """
     if not suite.reference:
         return None
@@ -140,7 +141,9 @@ def load(suite: Suite, task: int) -> Reference | None:
 
 
 def reference_path(suite: Suite) -> Path | Traversable:
-    """Return where a suite's reference is: a path as it is, "package:path", or a path beside the module of its env.
+    """Return the path of a suite's reference file.
+
+    `Suite.reference` is a `Path`, the text "package:path", or a path relative to the folder of the env's module.
 
     Raises:
         ContractError: there is no such package or module.
@@ -161,7 +164,7 @@ def reference_path(suite: Suite) -> Path | Traversable:
 
 
 def frame(context: GateContext) -> GateResult:
-    """Compare the first images with the stored ones (turned or swapped images, another renderer's light)."""
+    """Compare the first images with the stored ones; finds turned or swapped images, and another renderer's light."""
     commanded, reference = "first images of initial state 0", load(context.suite, context.task)
     views = Moment.of(context).views
     known = [name for name in views if reference is not None and name in reference.moment.views]
@@ -176,12 +179,12 @@ def frame(context: GateContext) -> GateResult:
         not wrong,
         commanded,
         "; ".join(wrong) or f"as stored: {', '.join(known)}",
-        f"turn images once, in the adapter; tell cameras by name; install what the protocol names: {reference}",
+        f"turn images once, in the adapter; look up cameras by name; install what the protocol names: {reference}",
     )
 
 
 def settle(context: GateContext) -> GateResult:
-    """Compare where objects rest with the stored positions (another physics)."""
+    """Compare where objects rest with the stored positions; finds other physics."""
     commanded, reference = f"{context.suite.protocol.settle_steps} settle steps", load(context.suite, context.task)
     if reference is None:
         return GateResult("settle", None, commanded, f"no stored reference for task {context.task}", "")
@@ -202,7 +205,7 @@ def settle(context: GateContext) -> GateResult:
 
 
 def state(context: GateContext) -> GateResult:
-    """Compare the first state with the stored one (sign of a quaternion, another source)."""
+    """Compare the first state with the stored one; finds the wrong sign of a quaternion, and another source."""
     commanded, reference = "state at initial state 0", load(context.suite, context.task)
     if reference is None:
         return GateResult("state", None, commanded, f"no stored reference for task {context.task}", "")
@@ -219,7 +222,7 @@ def state(context: GateContext) -> GateResult:
 
 
 def _unlike(got: View, stored: View) -> str:
-    """Return what is different, in words, or ""."""
+    """Return in words what is different, or "" if nothing is."""
     difference = float(np.abs(got.grid() - stored.grid()).mean())
     turned = float(np.abs(got.grid()[::-1, ::-1] - stored.grid()).mean())
     if turned < difference:

@@ -1,4 +1,4 @@
-"""Gates that move the robot and read whether its state follows as declared: gripper, translation, rotation."""
+"""Gates that move the robot and check that its state follows as declared: gripper, translation, rotation."""
 
 from __future__ import annotations
 
@@ -23,17 +23,24 @@ SETTLE_SECONDS = 1.0
 # A push along one axis sags along another at first (OSC_POSE: 14 degrees); an orientation settles to one degree.
 PUSH_DEGREES = 30.0
 TURN_DEGREES = 10.0
-# How much nearer another reading of three rotation numbers has to be before it is believed. At TURN_RADIANS about all
-# axes at once, the axes that Euler angles and axis-angle mean differ by eight degrees.
+# Another rotation format must fit better than the declared one by this much before a gate reports it. At TURN_RADIANS
+# about all axes at once, Euler angles and axis-angle turn about axes that are eight degrees apart.
 READING_DEGREES = 3.0
-# A controller that sets its goal from where the arm is (robosuite OSC_POSE) always reaches a part of what it is told; a
-# wrong unit is off by ten or more.
+# Smallest and largest share of a command that the state may follow. A controller that sets its goal from where the arm
+# is (robosuite OSC_POSE) always reaches only a part of it; a wrong unit is wrong by a factor of ten or more.
 LEAST, MOST = 0.1, 2.0
 
 
 @dataclass(frozen=True)
 class _Followed:
-    """How the state followed a command: angle between the two, share of the length, whether that will do, in words."""
+    """How the state followed a command.
+
+    Attributes:
+        degrees: angle between the command and the change of the state.
+        share: length of the change of the state, relative to the command.
+        well: whether both are within limits.
+        words: the same in words.
+    """
 
     degrees: float
     share: float
@@ -75,7 +82,7 @@ def gripper(context: GateContext) -> GateResult:
 
 
 def translation(context: GateContext) -> GateResult:
-    """Push along each axis and compare where the state's position goes (frame, axes, signs, metres)."""
+    """Push along each axis and compare how the state's position moves; finds wrong frames, axes, signs and units."""
     commanded = f"{PUSH_STEPS} steps along each axis, {PUSH_METRES} m in all"
     if len(_places(context)) < 3 or context.suite.action_space.translation != "delta":
         return GateResult("translation", None, commanded, "no position in the state, or actions are not changes", "")
@@ -89,14 +96,14 @@ def translation(context: GateContext) -> GateResult:
         "translation",
         all(followed.well for followed in follows),
         commanded,
-        _told(follows),
+        _in_words(follows),
         f"check ActionSpace.frame ({context.suite.action_space.frame}), metres_per_unit "
         f"({context.suite.action_space.metres_per_unit:g}) and StateSpace.frame ({context.suite.state_space.frame})",
     )
 
 
 def rotation(context: GateContext) -> GateResult:
-    """Turn about each axis and about all at once, and compare the turn of the state (format, order, source)."""
+    """Turn about each axis and about all at once, and compare the turn of the state; finds wrong rotation formats."""
     action_space, state_space = context.suite.action_space, context.suite.state_space
     commanded = f"{TURN_RADIANS} rad about x, y, z and all three at once"
     if "none" in (action_space.rotation, state_space.rotation) or action_space.translation != "delta":
@@ -112,13 +119,13 @@ def rotation(context: GateContext) -> GateResult:
         "rotation",
         all(followed.well for followed in follows) and not misread,
         commanded,
-        misread or _told(follows),
+        misread or _in_words(follows),
         f"check the rotation formats (action {action_space.rotation}, state {state_space.rotation}: quaternion order, "
         f"Euler against axis-angle), the frame ({action_space.frame}) and the state's source ({state_space.source})",
     )
 
 
-def _told(follows: Sequence[_Followed]) -> str:
+def _in_words(follows: Sequence[_Followed]) -> str:
     wrong = [followed.words for followed in follows if not followed.well]
     shares = [followed.share for followed in follows]
     largest = max(followed.degrees for followed in follows)
@@ -146,8 +153,9 @@ def _push_along_axes(context: GateContext) -> tuple[Observation, FloatArray]:
 def _frame(context: GateContext, start: Observation, moved: FloatArray) -> FloatArray:
     """Return the rotation `R_state_action` that the declared frames imply, `[3, 3]`.
 
-    No space declares how base and world are turned against each other: there the pushes themselves show it, and what is
-    left to find wrong are mirrored and oblique axes, and rotations in another frame than translations.
+    No space declares the rotation between base and world. If one space is in the base frame and the other in the world
+    frame, the rotation that fits the pushes best is taken. Then a gate still finds axes that are mirrored or not at
+    right angles, and rotations that are in another frame than translations.
     """
     action_frame, state_frame = context.suite.action_space.frame, context.suite.state_space.frame
     if action_frame == "end_effector":
@@ -156,7 +164,7 @@ def _frame(context: GateContext, start: Observation, moved: FloatArray) -> Float
 
 
 def _readings(declared: RotationFormat) -> list[_Reading]:
-    """Return how an action's rotation can be read: as declared, then what else three numbers are taken for."""
+    """Return how an action's rotation can be read: first as declared, then in the other formats of three numbers."""
     as_declared = _Reading(declared, lambda numbers: declared_matrix(numbers, declared))
     as_axis_angle = _Reading("axis_angle", lambda numbers: declared_matrix(numbers, "axis_angle"))
     fixed = _Reading("Euler angles about fixed axes", lambda numbers: declared_matrix(numbers, "euler_xyz"))
@@ -165,7 +173,7 @@ def _readings(declared: RotationFormat) -> list[_Reading]:
 
 
 def _meant(context: GateContext, rotation_numbers: FloatArray, reading: _Reading) -> FloatArray:
-    """Return the rotation that the steps of `_turn` add up to if each is read in a way, as axis-angle `[3]`."""
+    """Return the rotation that the steps of `_turn` add up to with a reading, as axis-angle `[3]`."""
     steps = _steps(context, rotation_numbers)
     return matrix_to_axis_angle(np.linalg.matrix_power(reading.matrix(rotation_numbers / steps), steps))
 
@@ -194,7 +202,7 @@ def _orientation(context: GateContext, seen: Observation) -> FloatArray:
 
 
 def _misread(context: GateContext, rotation_numbers: FloatArray, turned: FloatArray) -> str:
-    """Return what three rotation numbers were evidently read as, if not as what is declared, or ""."""
+    """Return in words which format the controller reads instead of the declared one, or "" if it reads that."""
     declared, *others = (
         (degrees_between(turned, _meant(context, rotation_numbers, reading)), reading.name)
         for reading in _readings(context.suite.action_space.rotation)

@@ -1,4 +1,4 @@
-"""What a gate found, and the env it tries things on."""
+"""The result of a gate, and the env on which a gate is run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from evals.types import Episode, FloatArray, Observation, Step, Suite
 
 @dataclass(frozen=True)
 class GateResult:
-    """What one gate found.
+    """The result of one gate.
 
     Attributes:
         gate: name of the gate.
-        passed: whether the convention holds, or None if it could not be probed here (`happened` says why).
-        action: what was done to the env or asked of it.
+        passed: whether the convention holds, or None if it could not be tested (`observed` says why).
+        action: what was done in the env.
         observed: what was measured.
-        advice: where to look if it failed.
+        advice: what to check if the gate failed.
     """
 
     gate: str
@@ -31,17 +31,17 @@ class GateResult:
     advice: str
 
     def __str__(self) -> str:
-        """Return the finding as a line or, where it failed, three."""
+        """Return the result as one line, and the advice on a second line if the gate failed."""
         verdict = {True: "ok", False: "FAILED", None: "not probed"}[self.passed]
         line = f"{self.gate}: {verdict}: {self.action}: {self.observed}"
         return line if self.passed is not False else f"{line}\n    what to do: {self.advice}"
 
 
 def require(findings: Sequence[GateResult]) -> None:
-    """Return if no gate failed.
+    """Check that no gate failed.
 
     Raises:
-        GateError: with everything that failed, what was commanded, what happened and what to do.
+        GateError: a gate failed; the message says for each what was done, what was observed and what to check.
     """
     failed = [str(finding) for finding in findings if finding.passed is False]
     if failed:
@@ -51,13 +51,13 @@ def require(findings: Sequence[GateResult]) -> None:
 
 @dataclass(frozen=True)
 class GateContext:
-    """An env on which gates try things, always in the first official scene of its task with seed 0.
+    """An env on which gates are run.
 
     Attributes:
-        suite: what the env declares.
+        suite: the suite of the env.
         env: the env.
-        task: the task that it was built for.
-        cameras: the cameras that it was built with.
+        task: id of the task for which the env was built.
+        cameras: names of the cameras with which the env was built.
     """
 
     suite: Suite
@@ -70,21 +70,21 @@ class GateContext:
         return Episode(self.suite.name, self.task, initial_state, 0, self.suite.protocol.hash)
 
     def reset(self) -> Observation:
-        """Begin the first episode and look."""
+        """Reset the env to initial state 0 with seed 0, and return the observation."""
         return self._seen(self.env.reset(self.episode(), render=True))
 
     def hold(self, action: FloatArray, steps: int) -> Observation:
-        """Send one action for some steps and look after the last."""
+        """Repeat one action for some steps, and return the observation after the last step."""
         for left in reversed(range(steps)):
             step = self.env.step(action, render=left == 0)
         return self._seen(step)
 
     def columns(self, *prefixes: str) -> list[int]:
-        """Return the places in the state of the names that begin with one of these."""
+        """Return the indices of the entries of the state whose names begin with one of the prefixes."""
         return [i for i, name in enumerate(self.suite.state_space.names) if name.startswith(prefixes)]
 
     def command(self, place: int, value: float) -> FloatArray:
-        """Return the idle action with one entry replaced, `[7]`."""
+        """Return the idle action `[7]` with one entry replaced."""
         action = self.suite.action_space.idle()
         action[place] = value
         return action

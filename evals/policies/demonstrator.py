@@ -1,8 +1,8 @@
-"""The policy plugin `demonstrator`: a suite's expert, widened so that a learner sees more than one way and comes back.
+"""The policy plugin `demonstrator`: a suite's expert with perturbations, so that its demonstrations vary.
 
-Each episode has its own speed; and now and then the arm is pushed off its path for a few steps, from which the expert
-recovers (after DART, Laskey et al. 2017, which perturbs the demonstrator so that the data covers recoveries). A pushed
-step carries no intent: it is not to be imitated, and readers of demonstrations leave it out.
+Each episode has its own speed. At random times the arm is pushed off its path for a few steps, and the expert recovers
+(after DART, Laskey et al. 2017, which perturbs the demonstrator so that the data covers recoveries). A pushed step has
+no motion sentence: it must not be imitated, and readers of demonstrations leave it out.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from evals.spaces import StateSpace
 from evals.types import ActionChunk, Episode, FloatArray, Observation, Suite
 
 PUSH_STEPS = (3, 8)  # shortest and longest push, in control steps
-PUSH_METRES = 0.02  # a step, at most, along each axis
+PUSH_METRES = 0.02  # largest displacement by a push, per step and axis
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """How far demonstrations stray from the expert's one way.
+    """How much demonstrations differ from the unperturbed expert.
 
     Attributes:
-        noise: standard deviation in metres of the noise on its path.
-        slowest: smallest factor on its speed; an episode's factor is uniform.
-        fastest: largest factor on its speed.
-        push_fraction: expected part of the steps in which it is pushed.
-        consistent_grasp: whether it takes the same of several sound grasps in nearly all scenes of a task.
+        noise: standard deviation, in metres, of the noise that is added to the expert's movements.
+        slowest: smallest factor on the expert's speed; the factor of an episode is drawn uniformly.
+        fastest: largest factor on the expert's speed.
+        push_fraction: expected fraction of the steps in which the arm is pushed.
+        consistent_grasp: whether the expert grasps an object in the same way in nearly all scenes of a task.
     """
 
     noise: float
@@ -41,15 +41,15 @@ class Perturbation:
     consistent_grasp: bool
 
     def __post_init__(self) -> None:
-        """Reject what no demonstration can have."""
+        """Reject speeds that are not positive or out of order, and fractions outside of [0, 1)."""
         if not 0 < self.slowest <= self.fastest:
             raise UsageError(f"Speeds from {self.slowest} to {self.fastest}: 0 < slowest <= fastest is expected.")
         if not 0 <= self.push_fraction < 1:
-            raise UsageError(f"The pushed part is {self.push_fraction}; at least 0 and less than 1 is expected.")
+            raise UsageError(f"push_fraction is {self.push_fraction}; at least 0 and less than 1 is expected.")
 
 
 class Demonstrator:
-    """An expert built anew for each episode, with a speed of its own, and pushed now and then."""
+    """Builds the expert anew for each episode, with the episode's own speed, and pushes the arm at random times."""
 
     name = "demonstrator"
     state_space: StateSpace | None = None
@@ -59,7 +59,7 @@ class Demonstrator:
     def __init__(self, suite: Suite, perturbation: Perturbation) -> None:
         self.action_space = suite.action_space
         self._suite = suite
-        self._widening = perturbation
+        self._perturbation = perturbation
 
     def attach(self, env: Env) -> None:
         """Keep the env for the expert of the next episode."""
@@ -67,10 +67,10 @@ class Demonstrator:
 
     def begin(self, episode: Episode) -> None:
         """Draw the episode's speed and build its expert."""
-        wide = self._widening
+        how = self._perturbation
         self._rng = episode.rng("demonstrator")
-        speed = round(float(self._rng.uniform(wide.slowest, wide.fastest)), 3)
-        built = expert(self._suite, noise=wide.noise, speed=speed, consistent_grasp=wide.consistent_grasp)
+        speed = round(float(self._rng.uniform(how.slowest, how.fastest)), 3)
+        built = expert(self._suite, noise=how.noise, speed=speed, consistent_grasp=how.consistent_grasp)
         assert isinstance(built, PrivilegedPolicy)
         self._expert = built
         self._expert.attach(self._env)
@@ -78,20 +78,20 @@ class Demonstrator:
         self._pushed_steps = 0
 
     def end(self, episode: Episode) -> None:
-        """Let the expert go."""
+        """End the episode of the expert."""
         self._expert.end(episode)
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        """Answer as the expert does, or with a push and no intent."""
+        """Return the expert's first action with its motion sentence, or a pushed action without one."""
         return [self._answer(observation) for observation in observations]
 
     def _answer(self, observation: Observation) -> ActionChunk:
         [chunk] = self._expert.act([observation])
         if not chunk.motion:
             raise UsageError(
-                f"The expert of {self._suite.name} says no intent; demonstrations need ActionChunk.motion."
+                f"The expert of {self._suite.name} gives no ActionChunk.motion, which demonstrations need."
             )
-        if not self._pushed_steps and self._rng.random() < self._widening.push_fraction / np.mean(PUSH_STEPS):
+        if not self._pushed_steps and self._rng.random() < self._perturbation.push_fraction / np.mean(PUSH_STEPS):
             self._pushed_steps = int(self._rng.integers(*PUSH_STEPS, endpoint=True))
             self._push = self._rng.uniform(-PUSH_METRES, PUSH_METRES, 3) / self.action_space.metres_per_unit
         if not self._pushed_steps:

@@ -1,4 +1,4 @@
-"""The policy plugin `expert`: whichever scripted expert a suite names."""
+"""The policy plugin `expert`: the scripted expert that a suite names."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def expert(suite: Suite, *, noise: float = 0.0, speed: float = 1.0, consistent_g
     Args:
         suite: a suite whose `expert` names "module:callable", called as (suite, noise=..., speed=...,
             consistent_grasp=...).
-        noise: standard deviation in metres by which it strays from its path; 0 makes it deterministic.
-        speed: factor on how fast it moves.
-        consistent_grasp: of several ways that would do, take the same one in as many scenes as it can, where it
-            knows how.
+        noise: standard deviation, in metres, of the noise on the expert's movements; 0 makes it deterministic.
+        speed: factor on the expert's speed.
+        consistent_grasp: whether the expert grasps an object in the same way in as many scenes as possible, if it can
+            choose.
 
     Raises:
         UsageError: the suite has no expert.

@@ -1,7 +1,7 @@
-"""A policy that plays recorded actions again and keeps what it sees: how images are drawn after the fact.
+"""A policy that replays recorded actions and saves the images: how images are rendered after recording.
 
-An episode depends on its identity and its actions alone, so playing both again draws the very images of the first time.
-Physics is cheap beside drawing, and nothing has to be restored that a simulator keeps outside its state.
+An episode depends only on its identity and its actions, so a replay of both gives exactly the images of the recording.
+Physics costs little compared with rendering, and no state that a simulator keeps hidden has to be restored.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from evals.types import ActionChunk, Episode, Image, Observation, Suite
 
 
 class Replay:
-    """Plays the trace of each episode; every `replan_every` steps it looks, and writes `[n, H, W, 3]` at the end.
+    """Replays the trace of each episode, keeps an image every `every` steps, and saves `[n, H, W, 3]` at the end.
 
     Args:
         suite: the suite of the recorded run.
-        traces: (task, initial state, seed) -> the recorded episode's npz.
-        images: folder that gets `<trace's name>.<camera>.npy`.
-        cameras: cameras to draw.
-        every: control steps from one drawn image to the next.
+        traces: (task, initial state, seed) -> npz file of the recorded episode.
+        images: folder in which `<name of the trace>.<camera>.npy` is saved.
+        cameras: names of the cameras to render.
+        every: number of control steps between images.
     """
 
     name = "replay"
@@ -50,7 +50,7 @@ class Replay:
         """Read the episode's actions."""
         path = self._trace(episode)
         if not path.is_file():
-            raise UsageError(f"{path} is missing: only runs that were recorded with --traces can be drawn.")
+            raise UsageError(f"{path} is missing: only runs that were recorded with --traces can be rendered.")
         with np.load(path) as trace:
             actions = trace["actions"]
         spare = -len(actions) % self.replan_every
@@ -58,7 +58,7 @@ class Replay:
         self._seen[episode.id] = {name: [] for name in self.cameras}
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        """Keep the images and answer with the actions up to the next."""
+        """Keep the images, and return the recorded actions up to the next image."""
         chunks = []
         for seen in observations:
             for name in self.cameras:
@@ -68,7 +68,7 @@ class Replay:
         return chunks
 
     def end(self, episode: Episode) -> None:
-        """Write what was seen in the whole episode; one that died on the way writes nothing, and is played again."""
+        """Save the images of a complete episode; an incomplete one saves nothing, and is replayed again."""
         looks = len(self._actions.pop(episode.id, ())) // self.replan_every
         seen = self._seen.pop(episode.id, {})
         if any(len(images) != looks for images in seen.values()):

@@ -1,4 +1,4 @@
-"""Policies that know nothing: the floor under every score."""
+"""Policies without any knowledge; every other policy should score better."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evals.types import ActionChunk, Episode, Observation, Suite
 
 
 class Blind:
-    """A policy that looks at no camera, reads no state and answers by a fixed rule."""
+    """A policy that uses no camera and no state, and answers by a fixed rule."""
 
     state_space: StateSpace | None = None
     cameras: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class Blind:
         """Keep nothing."""
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        """Answer each observation by the rule."""
+        """Return the chunk of the rule for each observation."""
         return self._act(observations)
 
     def end(self, episode: Episode) -> None:
@@ -35,13 +35,13 @@ class Blind:
 
 
 def noop(suite: Suite) -> Blind:
-    """Return the policy that moves nothing; a suite where it succeeds gives points away."""
+    """Return the policy that does not move; a suite in which it succeeds has a wrong success rule."""
     chunk = ActionChunk(suite.action_space.idle()[None], motion="stop")
     return Blind("noop", suite, lambda observation: chunk)
 
 
 def random(suite: Suite) -> Blind:
-    """Return the policy of uniform actions over the suite's range, seeded by episode and step."""
+    """Return the policy of uniformly random actions in the suite's range, seeded by episode and step."""
     space = suite.action_space
 
     def rule(observation: Observation) -> ActionChunk:

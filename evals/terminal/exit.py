@@ -1,4 +1,4 @@
-"""The end of a command, also where a plugin left something behind that never ends."""
+"""Ends a command, even if a plugin left a thread or process that never ends."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LEFT_SECONDS = 3.0  # for threads that a plugin started and did not stop
 
 
 def end_for_sure(code: int) -> None:
-    """Let this process end with an exit code a little later, should it not end by itself before.
+    """End this process with an exit code after a short time, if it does not end by itself before.
 
-    Processes that a plugin forked end now: each is a copy of this one, holds what this one has open, and would keep
-    whoever reads its output waiting. A program that a plugin started is its own affair.
+    Processes that a plugin forked are ended now: each is a copy of this process with the same open files, so a reader
+    of the output would wait for it. Programs that a plugin started are left alone.
     """
     for stream in filter(None, (sys.stdout, sys.stderr)):
         if not stream.closed:

@@ -1,4 +1,4 @@
-"""Tables of text in the forms that are printed, and a console that takes no orders from what it prints.
+"""Tables of text in all printed formats, and a console that prints text without interpreting it.
 
 A cell is text from anywhere: it stays inside its cell, and is read as text by whatever reads the table.
 """

@@ -116,7 +116,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _flushed(last: str = "") -> int:
-    """Write what is still in the buffers, while a failure can be told; return an exit code, 0 if all is well."""
+    """Flush the buffers while a failure can still be reported; return an exit code, 0 if all is well."""
     code = 0
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -27,9 +27,10 @@ SETTINGS = Path("results/reference/motion/settings.json")
 RAW_THRESHOLDS = tuple(np.geomspace(1e-5, 3.0, 56).tolist())
 RAW_WINDOWS = (1, 2, 3, 5, 8, 12, 20)
 
-_GLANCE_EPISODES = 3
-"""A setting is looked at on this many episodes an embodiment before it is tried on all."""
-_GLANCE_SLACK = 0.01
+_SUBSET_EPISODES = 3
+"""Number of episodes per embodiment on which a setting is tried before it is tried on all episodes."""
+_SUBSET_SLACK = 0.01
+"""A setting is tried on all episodes if its objective on the subset is at most this far below the best."""
 
 Config = TypeVar("Config", AdaptiveLabeller, HmmLabeller)
 
@@ -130,9 +131,9 @@ def search(start: Config, space: Space, parts: Sequence[Sequence[Corpus]], budge
         seed: of the search.
     """
     rng = np.random.default_rng(seed)
-    glance = [[replace(one, episodes=one.episodes[:_GLANCE_EPISODES]) for one in part] for part in parts]
+    subset = [[replace(one, episodes=one.episodes[:_SUBSET_EPISODES]) for one in part] for part in parts]
     best, highest = start, objective(start, parts)
-    highest_at_a_glance = objective(start, glance)
+    highest_on_subset = objective(start, subset)
     for trial in range(budget):
         if trial < budget // 2:
             values = {name: field.draw(rng) for name, field in space.items()}
@@ -143,11 +144,11 @@ def search(start: Config, space: Space, parts: Sequence[Sequence[Corpus]], budge
             candidate = replace(best, **values)  # type: ignore[arg-type]
         except ValueError:  # windows that do not nest
             continue
-        if objective(candidate, glance) > highest_at_a_glance - _GLANCE_SLACK:
+        if objective(candidate, subset) > highest_on_subset - _SUBSET_SLACK:
             reached = objective(candidate, parts)
             if reached > highest:
                 best, highest = candidate, reached
-                highest_at_a_glance = objective(best, glance)
+                highest_on_subset = objective(best, subset)
     return best
 
 

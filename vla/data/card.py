@@ -30,12 +30,13 @@ class StatsConfig:
     Attributes:
         directory: Folder of the dataset: LeRobot v2.0, v2.1 or v3.0, RLDS (TFDS), LIBERO HDF5 files, or recorded
             demonstrations.
-        read: How to read it.
-        skip: What becomes of what cannot be read.
-        images: Decode every picture and count every video's frames, and remember in the folder what was seen, so that
-            training need not do it; otherwise the first picture of each camera is decoded.
-        statistics: Write the action statistics to this file, in the layout of OpenVLA's dataset_statistics.json.
-        top: How many labels and instructions to show, most frequent first.
+        read: How to read the dataset.
+        skip: What happens to data that cannot be read.
+        images: Decode every image and count the frames of every video. The result is stored in the dataset's folder, so
+            that training need not decode them again. Without this option, only the first image of each camera is
+            decoded.
+        statistics: File to write the action statistics to, in the layout of OpenVLA's dataset_statistics.json.
+        top: Number of labels and instructions to show, most frequent first.
     """
 
     directory: Annotated[Path, tyro.conf.Positional]

@@ -67,7 +67,7 @@ class ContradictedLayoutError(DataError):
 class NothingToLearnError(DataError):
     """A sound episode that no sample can come of: no instruction, no step that moves, too few steps, no image drawn.
 
-    Readers leave it out without being told to; it is counted and listed.
+    Readers always leave it out; it is counted and listed.
     """
 
 

@@ -61,17 +61,17 @@ def identity(frames: Frames, root: Path | None = None) -> str:
         frames: one camera of one episode.
         root: folder from which the file's path counts; by default the path is absolute.
     """
-    told = hashlib.sha256(f"{_FORMAT} {type(frames).__name__}".encode())
+    digest = hashlib.sha256(f"{_FORMAT} {type(frames).__name__}".encode())
     for field in fields(frames):  # type: ignore[arg-type]  # every kind of frames is a dataclass of places
         value = getattr(frames, field.name)
         if isinstance(value, np.ndarray):
-            told.update(np.ascontiguousarray(value).tobytes())
+            digest.update(np.ascontiguousarray(value).tobytes())
         elif isinstance(value, Where):
-            told.update(f"{_stamp(value.file, root)} {value.episode} {value.field}".encode("utf-8", "surrogatepass"))
+            digest.update(f"{_stamp(value.file, root)} {value.episode} {value.field}".encode("utf-8", "surrogatepass"))
         else:
-            told.update(repr(value).encode())
-        told.update(b"\0")
-    return told.hexdigest()[:32]
+            digest.update(repr(value).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:32]
 
 
 def _stamp(file: Path, root: Path | None) -> tuple[str, int, int]:

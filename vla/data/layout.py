@@ -98,9 +98,9 @@ def check_names(names: object, where: Where) -> None:
         DataError: the gripper is not the last entry, or entries are joints.
     """
     listed = next(iter(names.values()), ()) if isinstance(names, dict) else names
-    told = [str(name).lower() for name in listed] if isinstance(listed, list) else []
-    grippers = [place for place, name in enumerate(told) if "gripper" in name]
-    if any("joint" in name for place, name in enumerate(told) if place not in grippers):
-        raise DataError(where, f"names joints ({', '.join(told)}); changes of the hand's pose are expected.")
-    if grippers and grippers != [len(told) - 1]:
-        raise DataError(where, f"names the gripper at {grippers} of {', '.join(told)}; once, at the end, is expected.")
+    words = [str(name).lower() for name in listed] if isinstance(listed, list) else []
+    grippers = [place for place, name in enumerate(words) if "gripper" in name]
+    if any("joint" in name for place, name in enumerate(words) if place not in grippers):
+        raise DataError(where, f"names joints ({', '.join(words)}); changes of the hand's pose are expected.")
+    if grippers and grippers != [len(words) - 1]:
+        raise DataError(where, f"names the gripper at {grippers} of {', '.join(words)}; once, at the end, is expected.")

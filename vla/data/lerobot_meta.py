@@ -49,7 +49,7 @@ class Info:
 
     Attributes:
         root: the dataset's folder.
-        told: the file as it is.
+        raw: the content of meta/info.json, unchanged.
         version: "v2.0", "v2.1" or "v3.0".
         fps: control steps, and frames of videos, per second.
         features: column or camera -> its description.
@@ -57,7 +57,7 @@ class Info:
     """
 
     root: Path
-    told: Mapping[str, Any]
+    raw: Mapping[str, Any]
     version: str
     fps: float
     features: Mapping[str, Mapping[str, Any]]
@@ -74,7 +74,7 @@ class Info:
         Raises:
             DataError: the template is missing, asks for something else, or leads out of the dataset.
         """
-        pattern = member(self.told, template, str, self.path)
+        pattern = member(self.raw, template, str, self.path)
         where = Where(self.path, field=template)
         with reading(where, f"is {printable(pattern[:80])!r}"):
             for _, name, spec, conversion in string.Formatter().parse(pattern):
@@ -94,15 +94,15 @@ def read_info(root: Path) -> Info:
         DataError: of an unknown version, or a field is missing or of another kind.
     """
     path = root / INFO
-    told = read_json(path)
-    version = str(told.get("codebase_version", ""))
+    raw = read_json(path)
+    version = str(raw.get("codebase_version", ""))
     if version not in _VERSIONS:
         known = f"{', '.join(_VERSIONS[:-1])} or {_VERSIONS[-1]}"
         raise DataError(Where(path, field="codebase_version"), f"is {version!r}; {known} is expected.")
-    fps = member(told, "fps", float, path)
+    fps = member(raw, "fps", float, path)
     if not 0 < fps < math.inf:
         raise DataError(Where(path, field="fps"), f"is {fps}; more than 0 is expected.")
-    features = member(told, "features", dict, path)
+    features = member(raw, "features", dict, path)
     for name in features:
         member(features, name, dict, path)
     cameras = {
@@ -110,7 +110,7 @@ def read_info(root: Path) -> Info:
         for key, feature in features.items()
         if feature.get("dtype") in ("image", "video") and not (feature.get("info") or {}).get("is_depth_map")
     }
-    return Info(root, told, version, fps, features, cameras)
+    return Info(root, raw, version, fps, features, cameras)
 
 
 def read_lists(info: Info, on_bad: OnBad) -> tuple[dict[int, str], list[Entry]]:
@@ -128,7 +128,7 @@ def read_lists(info: Info, on_bad: OnBad) -> tuple[dict[int, str], list[Entry]]:
         else:
             entries[entry.index] = entry
     for name, listed in (("total_episodes", len(entries)), ("total_frames", sum(e.length for e in entries.values()))):
-        declared = info.told.get(name, listed)
+        declared = info.raw.get(name, listed)
         if declared != listed:
             lost = declared - listed if name == "total_episodes" and isinstance(declared, int) else 0
             problem = f"is {declared!r}; meta/ lists {listed}. Fetch the dataset again, or mend one of them."
@@ -157,7 +157,7 @@ def _tasks_3(root: Path) -> Iterator[tuple[int, str]]:
 
 def _episodes_2(info: Info) -> Iterator[Entry]:
     path = info.root / "meta/episodes.jsonl"
-    size = member(info.told, "chunks_size", int, info.path)
+    size = member(info.raw, "chunks_size", int, info.path)
     if size < 1:
         raise DataError(Where(info.path, field="chunks_size"), f"is {size}; at least 1 is expected.")
     for line in read_json_lines(path):

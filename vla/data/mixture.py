@@ -172,8 +172,8 @@ class Mixture:
     @property
     def fingerprint(self) -> str:
         """Hash of what decides the order of samples; a state of another mixture must not be resumed."""
-        told = [(s.name, s.weight, e.tolist()) for s, e in zip(self.sources, self._ends, strict=True)]
-        return hashlib.sha256(repr((self.config.seed, self._counts, told)).encode()).hexdigest()[:16]
+        sources = [(s.name, s.weight, e.tolist()) for s, e in zip(self.sources, self._ends, strict=True)]
+        return hashlib.sha256(repr((self.config.seed, self._counts, sources)).encode()).hexdigest()[:16]
 
     def _sentences(self, place: Place) -> list[str]:
         """Motion sentences of a whole episode, labelled when one of its steps is first asked for."""

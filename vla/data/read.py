@@ -1,4 +1,4 @@
-"""One door to all formats: which reader a folder needs is seen from what lies in it."""
+"""Reads datasets of all formats: the files in a folder decide which reader is used."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from vla.data.verify import verified, with_fits
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a reader needs to be told.
+    """Options of the readers.
 
     Attributes:
-        layout: Name of the action layout; by default that of the dataset's name, or what the dataset declares. Of
-            several folders, each says its own: FOLDER=NAME,FOLDER=NAME.
-        split: Split of an RLDS dataset.
-        keep_noops: Whether to keep the steps of LIBERO's HDF5 files that do nothing.
-        view: Which drawn images of recorded demonstrations to use, where there are several.
+        layout: Name of the action layout; by default the layout that is known for the dataset's name, or that the
+            dataset declares. For several folders, give each its own layout: FOLDER=NAME,FOLDER=NAME.
+        split: Name of the split to read from an RLDS dataset.
+        keep_noops: Keep the steps of LIBERO's HDF5 files in which the robot does nothing.
+        view: Name of the folder of rendered images to use, if recorded demonstrations have several.
     """
 
     layout: str | None = None
@@ -39,7 +39,7 @@ def dataset_format(directory: Path) -> str:
     """Return "demos", "lerobot", "libero_hdf5" or "rlds".
 
     Raises:
-        DataError: the folder is missing, or holds none of them.
+        DataError: the folder is missing, or holds no dataset of a known format.
     """
     if not directory.is_dir():
         raise DataError(Where(directory), "is no folder.")
@@ -59,15 +59,15 @@ def dataset_format(directory: Path) -> str:
 
 
 def read_episodes(directory: Path, options: ReadOptions | None = None, on_bad: OnBad = fail) -> Iterator[Demonstration]:
-    """Yield the episodes of a dataset of any format, and hold its numbers against its layout.
+    """Yield the episodes of a dataset of any format, and compare its numbers with its layout.
 
-    Episodes of which the layout leaves no step are left out, and counted in a warning of the logger `vla.data`; so is
-    what is only likely to be wrong (`vla.data.evidence.doubts`).
+    Episodes in which the layout keeps no step are left out, and counted in a warning of the logger `vla.data`. Numbers
+    that are only likely to be wrong are warned of in the same way (`vla.data.evidence.doubts`).
 
     Raises:
-        DataError: the dataset as a whole cannot be read, or what `on_bad` raises for one episode.
-        UnknownLayoutError: nobody says what its actions mean; the message says which layouts its numbers fit.
-        ContradictedLayoutError: its numbers are not what its layout says.
+        DataError: the dataset as a whole cannot be read, or `on_bad` raises it for one episode.
+        UnknownLayoutError: the meaning of the actions is unknown; the message says which layouts the numbers fit.
+        ContradictedLayoutError: the numbers contradict the layout.
     """
     options = options or ReadOptions()
     kind = dataset_format(directory)
@@ -94,37 +94,37 @@ def read_episodes(directory: Path, options: ReadOptions | None = None, on_bad: O
         raise with_fits(error, directory, read) from None
 
 
-def layout_for(directory: Path, told: str | None) -> str | None:
+def layout_for(directory: Path, option: str | None) -> str | None:
     """Return the layout that `--layout` names for a folder, or None.
 
     Args:
         directory: the folder.
-        told: "NAME" for whatever is read, or "FOLDER=NAME,FOLDER=NAME".
+        option: the value of `--layout`: "NAME" for every folder, or "FOLDER=NAME,FOLDER=NAME".
     """
-    if told is None or "=" not in told:
-        return told
-    named = [name for folder, name in _pairs(told) if _is(directory, folder)]
+    if option is None or "=" not in option:
+        return option
+    named = [name for folder, name in _pairs(option) if _is(directory, folder)]
     return named[-1] if named else None
 
 
-def check_layouts(told: str | None, directories: Sequence[Path]) -> None:
-    """Return if `--layout` says one thing of each folder at most, and of no other.
+def check_layouts(option: str | None, directories: Sequence[Path]) -> None:
+    """Check that `--layout` names at most one layout for each folder that is read, and none for other folders.
 
     Raises:
-        DataError: one name for several folders, or a folder that is not read or not told apart.
+        DataError: one name stands for several folders, or a folder is not read, or stands for several that are.
     """
-    if told is None:
+    if option is None:
         return
-    if "=" not in told:
+    if "=" not in option:
         if len(directories) > 1:
-            each = ",".join(f"{directory.name}={told}" for directory in directories)
+            each = ",".join(f"{directory.name}={option}" for directory in directories)
             raise DataError(
                 Where(directories[0]),
-                f"--layout {told} names one layout for {len(directories)} folders; say it of each that needs it, as "
+                f"--layout {option} names one layout for {len(directories)} folders; say it of each that needs it, as "
                 f"--layout {each}.",
             )
         return
-    for folder, name in _pairs(told):
+    for folder, name in _pairs(option):
         meant = [directory for directory in directories if _is(directory, folder)]
         if len(meant) != 1 or not name:
             read = ", ".join(map(str, directories))
@@ -133,8 +133,8 @@ def check_layouts(told: str | None, directories: Sequence[Path]) -> None:
             )
 
 
-def _pairs(told: str) -> list[tuple[str, str]]:
-    return [(folder.strip(), name.strip()) for folder, _, name in (part.rpartition("=") for part in told.split(","))]
+def _pairs(option: str) -> list[tuple[str, str]]:
+    return [(folder.strip(), name.strip()) for folder, _, name in (part.rpartition("=") for part in option.split(","))]
 
 
 def _is(directory: Path, folder: str) -> bool:

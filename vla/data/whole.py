@@ -1,4 +1,4 @@
-"""A whole dataset, read and looked at: what can be used, and what was left out and why."""
+"""Reads and checks a whole dataset: which episodes can be used, which were left out, and why."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class SkipOptions:
-    """What becomes of data that cannot be read: damaged or missing files, numbers that contradict each other.
+    """What happens to data that cannot be read: damaged or missing files, numbers that contradict each other.
 
-    Episodes that are sound but hold nothing to learn from (no instruction, no motion, too short) are always left out
+    Episodes that can be read but hold nothing to learn from (no instruction, no motion, too short) are always left out
     and listed.
 
     Attributes:
-        skip_bad: Leave out what cannot be read, say and list it; --no-skip-bad stops at the first of it.
-        max_bad: Stop all the same if it is a larger share of the episodes than this.
+        skip_bad: Leave out and list data that cannot be read; --no-skip-bad stops at the first error instead.
+        max_bad: Largest fraction of the episodes that may be left out because their data cannot be read; if there are
+            more, the command stops.
     """
 
     skip_bad: bool = True
     max_bad: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what is no share."""
+        """Refuse a number that is not a fraction."""
         if not 0 <= self.max_bad <= 1:
             raise TrainingError(f"--max-bad {self.max_bad} is no share; a number from 0 to 1 is expected.")
 
@@ -42,9 +43,9 @@ class LeftOut:
     """What was left out of a dataset.
 
     Attributes:
-        options: what may be.
-        bad: what cannot be read.
-        empty: what there is nothing to learn from.
+        options: how much may be left out.
+        bad: errors of data that cannot be read.
+        empty: errors of episodes that hold nothing to learn from.
     """
 
     options: SkipOptions
@@ -52,10 +53,10 @@ class LeftOut:
     empty: list[NothingToLearnError] = field(default_factory=list)
 
     def note(self, error: DataError) -> None:
-        """Note what is left out.
+        """Add the error of an episode or file that is left out.
 
         Raises:
-            DataError: it cannot be read, and that must not be passed over.
+            DataError: the data cannot be read, and --no-skip-bad is set.
         """
         if isinstance(error, NothingToLearnError):
             self.empty.append(error)
@@ -66,7 +67,7 @@ class LeftOut:
             raise DataError(error.where, advice, error.episodes) from error
 
     def lines(self) -> list[str]:
-        """Return one line for each."""
+        """Return one line for each error."""
         return [printable(str(error)) for error in (*self.bad, *self.empty)]
 
     def summary(self) -> str:
@@ -78,12 +79,13 @@ class LeftOut:
         return "; ".join(parts)
 
     def excess(self, place: Path, kept: int, files: int) -> DataError | None:
-        """Return an error if more is lost than may be.
+        """Return an error if more episodes are lost than `max_bad` allows, else None.
 
         Args:
-            place: the dataset.
-            kept: episodes that can be used.
-            files: that these lie in. A file of which nobody says how many episodes it had counts as one of them does.
+            place: folder of the dataset.
+            kept: number of episodes that can be used.
+            files: number of files that hold these episodes. An unreadable file whose number of episodes is unknown
+                counts as many episodes as these files hold on average.
         """
         unknown = len({error.where.file for error in self.bad if error.episodes is None})
         lost = sum(error.episodes or 0 for error in self.bad) + unknown * math.ceil(max(kept, 1) / max(files, 1))
@@ -103,9 +105,9 @@ class Whole:
     """A dataset that was read to its end.
 
     Attributes:
-        episodes: what can be used, alike in state and cameras.
-        left_out: what cannot.
-        excess: the error if more is lost than may be.
+        episodes: the episodes that can be used; all have the same cameras and size of state.
+        left_out: what cannot be used.
+        excess: the error if more episodes are lost than the options allow, else None.
     """
 
     episodes: list[Demonstration]
@@ -114,16 +116,16 @@ class Whole:
 
 
 def read_whole(directory: Path, options: ReadOptions | None, skip: SkipOptions, images: bool) -> Whole:
-    """Read every episode of a dataset (places, not pixels).
+    """Read every episode of a dataset; images stay in their files.
 
     Args:
-        directory: of the dataset, which gets an index of the pictures that were looked at.
-        options: for the reader.
-        skip: what becomes of what cannot be read.
-        images: whether to look at every picture that was not looked at before.
+        directory: folder of the dataset; an index of the images that were checked is written into it.
+        options: options of the reader.
+        skip: what happens to data that cannot be read.
+        images: whether to decode every image that was not checked before.
 
     Raises:
-        DataError: the dataset as a whole cannot be read; or, unless that may be skipped, something in it.
+        DataError: the dataset as a whole cannot be read, or an episode cannot be read and `skip` does not allow that.
     """
     left = LeftOut(skip)
     episodes = _alike(list(read_episodes(directory, options, left.note)), left)
@@ -134,7 +136,7 @@ def read_whole(directory: Path, options: ReadOptions | None, skip: SkipOptions, 
 
 
 def _alike(episodes: list[Demonstration], left: LeftOut) -> list[Demonstration]:
-    """Leave out the episodes whose state or cameras are not those of most."""
+    """Leave out the episodes whose size of state or cameras differ from those of most episodes."""
     kinds = Counter(map(_kind, episodes)).most_common(1)
     kept = []
     for episode in episodes:
@@ -152,7 +154,7 @@ def _kind(episode: Demonstration) -> tuple[int, tuple[str, ...]]:
 
 
 def _seen(directory: Path, episodes: list[Demonstration], left: LeftOut) -> list[Demonstration]:
-    """Leave out the episodes with a picture that cannot be seen."""
+    """Leave out the episodes with an image that cannot be decoded."""
     frames = [one for episode in episodes for one in episode.cameras.values()]
     errors = iter(look_at(frames, directory / INDEX, f"{printable(directory.name)}: looking at cameras of episodes"))
     kept = []

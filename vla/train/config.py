@@ -1,4 +1,4 @@
-"""What `vla-train train` can be told, and what is refused before anything is loaded."""
+"""The options of `vla-train train`, and the checks that they pass before anything is loaded."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ Arithmetic = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How weights are changed. The paper: AdamW at 2e-5, batch 2048 for pretraining and 512 for fine-tuning.
+    """Options of the optimizer. The paper uses AdamW at 2e-5, with batches of 2048 (pretraining) and 512 (fine-tuning).
 
     Attributes:
-        lr: Highest learning rate.
-        schedule: "cosine" falls to 0 at the last step.
-        warmup: Steps in which the learning rate rises from 0.
-        weight_decay: Of matrices; vectors are spared.
-        clip: Largest norm of the gradient.
-        batch_size: Samples a step, over all processes.
-        micro_batch: Samples that one process runs at once; the rest is accumulated.
+        lr: Largest learning rate, reached after the warm-up.
+        schedule: Course of the learning rate after the warm-up: "cosine" falls to 0 at the last step.
+        warmup: Number of steps in which the learning rate rises from 0.
+        weight_decay: Weight decay, applied to matrices only.
+        clip: Largest norm of the gradient; longer gradients are scaled down to it.
+        batch_size: Number of samples per optimizer step, over all processes.
+        micro_batch: Number of samples that one process runs through the model at once; gradients are accumulated until
+            the batch is complete.
     """
 
     lr: float = 2e-5
@@ -46,19 +47,20 @@ class LoopConfig:
     """How long training runs, on what, and what it leaves behind.
 
     Attributes:
-        out: Folder for the checkpoint, the metrics and the state to go on from.
-        optim: How weights are changed.
-        steps: Optimizer steps.
-        seed: Of the shuffle, the augmentation and random weights.
-        device: "auto" takes a GPU where there is one.
-        precision: Of the arithmetic; weights stay float32. "auto" is bfloat16 on a GPU and float32 on a CPU; CPUs with
-            bfloat16 instructions are two to three times faster with it.
-        workers: Processes that read ahead, for each training process.
-        gradient_checkpointing: Trade time for memory.
-        save_every: Steps between states; what follows the last one is lost when the process is killed.
-        log_every: Steps between lines of metrics.
-        save_dtype: In which the checkpoint's weights are stored.
-        report: Also send metrics to this service.
+        out: Folder for the checkpoint, the metrics, and the saved states from which training can continue.
+        optim: Options of the optimizer.
+        steps: Number of optimizer steps.
+        seed: Seed of the shuffling, of the augmentation and of random weights.
+        device: Device to train on; "auto" takes a GPU if there is one.
+        precision: Number format of the computation; weights stay float32. "auto" is bfloat16 on a GPU and float32 on a
+            CPU; a CPU with bfloat16 instructions is two to three times faster with bfloat16.
+        workers: Number of processes that load data ahead of the training, for each training process.
+        gradient_checkpointing: Use less memory by computing activations a second time, which takes longer.
+        save_every: Number of steps between saved states; steps after the last saved state are lost if the process is
+            killed.
+        log_every: Number of steps between logged metrics.
+        save_dtype: Number format in which the checkpoint's weights are saved.
+        report: Service to which the metrics are sent, besides the folder of the run.
     """
 
     out: Path
@@ -75,7 +77,7 @@ class LoopConfig:
     report: Literal["none", "wandb", "trackio"] = "none"
 
     def __post_init__(self) -> None:
-        """Refuse a run of nothing."""
+        """Refuse a training without steps or samples."""
         if min(self.steps, self.save_every, self.log_every, self.optim.batch_size, self.optim.micro_batch) < 1:
             raise TrainingError("Steps, batch sizes, --save-every and --log-every must be at least 1.")
 
@@ -86,17 +88,19 @@ Loop = Annotated[LoopConfig, tyro.conf.arg(name="")]
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """What to build. A checkpoint folder that training goes on from decides what is not given here.
+    """The model to build. If training starts from a checkpoint folder, the checkpoint decides what is not given here.
 
     Attributes:
-        preset: Size: 0.5b, 1.5b, 3b (the paper's), mini, tiny (if not given), or nano (tests).
+        preset: Size of the model: 0.5b, 1.5b, 3b (the paper's), mini, tiny (if not given), or nano (for tests).
         pretrained: Load the published weights of the vision encoders and the language model.
-        tokenizer: Instead of the preset's: a hub id or a folder.
-        image_size: Instead of the preset's, pixels.
-        views: Cameras that the model sees, what each shows; if not given, one called third_person.
-        proprio_dim: Numbers of proprioceptive state that it reads; if not given, 0 = none, as the paper.
-        action_horizon: Actions that it predicts at once; if not given, 1 as in the paper.
-        freeze_vision_encoders: Leave the vision encoders as published.
+        tokenizer: Tokenizer that replaces the preset's: a hub id or a folder.
+        image_size: Height and width of the images that the model reads, in pixels; the preset's by default.
+        views: Names for the views of the model's cameras, which say what each camera shows; if not given, the model has
+            one camera with the view third_person.
+        proprio_dim: Number of values of the proprioceptive state that the model reads; if not given, 0, so that the
+            model reads no state, as in the paper.
+        action_horizon: Number of actions that the model predicts at once; if not given, 1, as in the paper.
+        freeze_vision_encoders: Do not train the vision encoders.
     """
 
     preset: str | None = None
@@ -109,7 +113,7 @@ class ModelOptions:
     freeze_vision_encoders: bool = False
 
     def filled(self) -> ModelOptions:
-        """Return the options with what is built where nothing is given."""
+        """Return the options, with the default value of each option that is not given."""
         usual = ModelOptions("tiny", views=("third_person",), proprio_dim=0, action_horizon=1)
         given = {name: value for name, value in vars(self).items() if value is not None}
         return replace(usual, **given)
@@ -119,24 +123,26 @@ class ModelOptions:
 class TrainConfig:
     """Train the model on demonstrations: pretraining on motion, or fine-tuning on motion and actions.
 
-    The same command goes on where it was stopped, with the losses it would have had.
+    The same command continues a training that was stopped, with the same losses as without the stop.
 
     Attributes:
-        data: Folders of datasets: LeRobot, RLDS (TFDS) or LIBERO HDF5.
-        loop: How long, on what, and where to.
-        stage: "motion" is the paper's pretraining, "action" the ablation's pretraining on actions alone, "finetune" the
-            second stage.
-        motion: Which labels the motion sentences are; "none" leaves the motion turn out.
-        init: "scratch" (pretrained vision encoders and language model), a checkpoint folder, or a Prismatic .pt file.
-        model: What to build.
-        read: How to read the data.
-        skip: What becomes of what cannot be read.
-        check_images: Look at every picture before the first step, unless `vla-train stats --images` or an earlier start
-            did, and files have not changed since.
-        weights: How often a step of each dataset is seen, relative to the others; one number a folder.
-        cameras: The datasets' names of the model's views; by default each dataset's first ones.
-        cache: Folder in which features of frozen vision encoders are kept, so that images are seen once.
-        shift: Augmentation: images are shifted by up to this many pixels, edges repeated.
+        data: Folders of the datasets: LeRobot, RLDS (TFDS), LIBERO HDF5 files, or recorded demonstrations.
+        loop: Options of the training loop.
+        stage: Stage of the training: "motion" is the paper's pretraining on motion, "action" is pretraining on actions
+            alone (the paper's ablation), "finetune" is the fine-tuning that follows either of them.
+        motion: Labels that the motion sentences are made from; "none" trains without motion sentences.
+        init: Weights to start from: "scratch" (pretrained vision encoders and language model), a checkpoint folder, or
+            a Prismatic .pt file.
+        model: The model to build; if --init is a checkpoint folder, the checkpoint decides what is not given.
+        read: How to read the datasets.
+        skip: What happens to data that cannot be read.
+        check_images: Decode every image before the first step. An image that `vla-train stats --images` or an earlier
+            training has decoded is decoded again only if its file has changed.
+        weights: How often a step of each dataset is drawn, relative to the other datasets; one number for each folder.
+        cameras: Names that the datasets give to the cameras of the model's views; by default the first cameras of each
+            dataset.
+        cache: Folder in which the features of frozen vision encoders are stored, so that each image is encoded once.
+        shift: Largest random shift of the training images, in pixels; pixels at the edge are repeated.
     """
 
     data: tuple[Path, ...]
@@ -154,7 +160,7 @@ class TrainConfig:
     shift: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse combinations that mean nothing."""
+        """Refuse options that contradict each other."""
         if not self.data:
             raise TrainingError("--data names no dataset folder.")
         if self.weights and len(self.weights) != len(self.data):
@@ -167,7 +173,7 @@ class TrainConfig:
 
     @property
     def says_motion(self) -> bool:
-        """Whether the model that comes out says a motion sentence."""
+        """Whether the trained model says motion sentences."""
         return self.stage != "action" and self.motion != "none"
 
 
@@ -177,7 +183,7 @@ MAY_CHANGE = {
     # Which episodes there are is compared when the position in the data is restored.
     *("skip.skip_bad", "skip.max_bad", "check_images"),
 }
-"""Options that a run which goes on may have otherwise: they do not decide what is learned."""
+"""Options that may change when a training is continued: they do not decide what is learned."""
 
 
 def recorded(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any configuration dataclass with a loop

@@ -48,7 +48,7 @@ from vla.train.stopping import sigterm_noted
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """Everything that a training loop needs.
 
     Attributes:
@@ -82,7 +82,7 @@ def make_accelerator(config: LoopConfig) -> Accelerator:
     return Accelerator(mixed_precision="bf16" if rounds else "no", cpu=not on_gpu)
 
 
-def optimize(run: Run, config: LoopConfig, accelerator: Accelerator, state: RunState) -> None:
+def optimize(run: TrainingRun, config: LoopConfig, accelerator: Accelerator, state: RunState) -> None:
     """Run the optimizer steps that are left; parameters that ask for no gradient stay as they are."""
     model, optimizer = run.checkpoint.model, make_optimizer(run.checkpoint.model, config.optim)
     model.train()
@@ -109,7 +109,7 @@ def optimize(run: Run, config: LoopConfig, accelerator: Accelerator, state: RunS
                 raise StoppedError(f"SIGTERM came: stopped and saved after step {step + 1}; the same command goes on.")
 
 
-def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
+def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
     """Read the data, build the model and put both together."""
     with accelerator.main_process_first():
         sources = read_sources(config)
@@ -139,7 +139,7 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> Run:
         shard=(accelerator.process_index, accelerator.num_processes),
         workers=config.loop.workers,
     )
-    return Run(checkpoint, loader)
+    return TrainingRun(checkpoint, loader)
 
 
 def accumulation(config: OptimConfig, accelerator: Accelerator) -> int:
@@ -191,7 +191,7 @@ def _step(
     return Metrics(float(loss / tokens), motion, action, text, float(norm))
 
 
-def _save(model: torch.nn.Module, run: Run, config: LoopConfig, accelerator: Accelerator) -> None:
+def _save(model: torch.nn.Module, run: TrainingRun, config: LoopConfig, accelerator: Accelerator) -> None:
     weights = accelerator.get_state_dict(model)
     if accelerator.is_main_process:
         save_checkpoint(config.out / "checkpoint", run.checkpoint, weights, config.save_dtype)

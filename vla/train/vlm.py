@@ -35,7 +35,7 @@ from vla.model.prompt import PromptBuilder, TokenSequence
 from vla.train.collate import Placed, padded
 from vla.train.config import Loop, ModelOptions, recorded
 from vla.train.initialize import initial_checkpoint
-from vla.train.loop import Run, accumulation, make_accelerator, optimize
+from vla.train.loop import TrainingRun, accumulation, make_accelerator, optimize
 from vla.train.state import RunState
 
 
@@ -47,16 +47,18 @@ class VlmConfig:
     of a cosine schedule.
 
     Attributes:
-        data: JSON file in LLaVA's format: a list of {"id", "image", "conversations": [{"from", "value"}, ...]}, or
-            such an entry a line.
-        images: Folder that the images' paths begin in.
-        loop: How long, on what, and where to.
-        step: "align" trains the projector, "finetune" projector and language model.
-        init: "scratch" or the checkpoint folder that "align" wrote.
-        model: What to build, unless `init` is a folder.
-        longest: Tokens after which a conversation is cut.
-        skip: What becomes of entries that cannot be read, or whose image cannot.
-        check_images: Decode every image before the first step, unless an earlier start did and it has not changed.
+        data: JSON file in LLaVA's format: a list of {"id", "image", "conversations": [{"from", "value"}, ...]}, or a
+            file with one such entry per line.
+        images: Folder to which the image paths of --data are relative.
+        loop: Options of the training loop.
+        step: Part of the model that is trained: "align" trains the projector, "finetune" trains the projector and the
+            language model.
+        init: Weights to start from: "scratch", or the checkpoint folder that --step align wrote.
+        model: The model to build, unless --init is a checkpoint folder.
+        longest: Largest number of tokens of a conversation; longer conversations are cut.
+        skip: What happens to entries that cannot be read, or whose image cannot be read.
+        check_images: Decode every image before the first step. An image that an earlier training has decoded is decoded
+            again only if its file has changed.
     """
 
     data: Path
@@ -141,7 +143,7 @@ def train_vlm(config: VlmConfig) -> None:
         optimize(_prepare(config, accelerator), config.loop, accelerator, state)
 
 
-def _prepare(config: VlmConfig, accelerator: Accelerator) -> Run:
+def _prepare(config: VlmConfig, accelerator: Accelerator) -> TrainingRun:
     """Read the conversations, build the model and put both together."""
     left = LeftOut(config.skip)
     with accelerator.main_process_first():
@@ -163,7 +165,7 @@ def _prepare(config: VlmConfig, accelerator: Accelerator) -> Run:
         workers=config.loop.workers,
     )
     told = {**recorded(config), **checkpoint.training, "left_out": left.lines()}
-    return Run(replace(checkpoint, training=told), loader)
+    return TrainingRun(replace(checkpoint, training=told), loader)
 
 
 def load_image(path: Path, size: int) -> NDArray[np.uint8]:

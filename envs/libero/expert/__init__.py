@@ -1,1 +1,1 @@
-"""The scripted expert of the LIBERO suites, one file a family of skills."""
+"""The scripted expert of the LIBERO suites, with one file for each family of skills."""

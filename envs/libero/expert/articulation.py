@@ -1,16 +1,16 @@
-"""The skills that move what is hinged or runs on rails: pull a drawer open, push it shut, turn a knob."""
+"""The skills that move drawers and knobs: pull a drawer open, push it shut, turn a knob."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from envs.libero.expert.geometry import about, down, facing
-from envs.libero.expert.hand import Command, Commands, Hand
+from envs.libero.expert.hand import Commands, Hand, HandCommand
 from envs.libero.expert.scene import Joint, Scene
 from evals.types import FloatArray
 
 DRAWER_TRAVEL = 0.16
-"""How far LIBERO's drawers open, metres."""
+"""Distance that LIBERO's drawers open, metres."""
 
 _UP = np.array([0.0, 0.0, 1.0])
 _AHEAD = 0.12  # metres before a handle where the hand lines up
@@ -23,8 +23,8 @@ def pull(hand: Hand, drawer: str, distance: float = DRAWER_TRAVEL) -> Commands:
 
     Args:
         hand: the hand.
-        drawer: region in the drawer.
-        distance: how far open it should be, metres.
+        drawer: name of the region in the drawer.
+        distance: distance to open the drawer, metres.
     """
     scene = hand.scene
     joint = scene.region_joint(drawer)
@@ -46,7 +46,7 @@ def pull(hand: Hand, drawer: str, distance: float = DRAWER_TRAVEL) -> Commands:
 
 
 def push_shut(hand: Hand, drawer: str) -> Commands:
-    """Push a drawer shut with closed fingers that lean against its handle from above."""
+    """Push a drawer shut with closed fingers, which press on its handle at a slant from above."""
     scene = hand.scene
     joint = scene.region_joint(drawer)
     outwards = opening_direction(joint)
@@ -61,12 +61,12 @@ def push_shut(hand: Hand, drawer: str) -> Commands:
 
 
 def opening_direction(joint: Joint) -> FloatArray:
-    """Return the unit vector `[3]` along which a drawer opens: LIBERO's run towards negative joint positions."""
+    """Return the unit vector `[3]` along which a drawer opens: LIBERO's drawers open to negative joint positions."""
     return -joint.axis
 
 
 def _handle(scene: Scene, joint: Joint, outwards: FloatArray) -> FloatArray:
-    """Return the middle of the part that stands out furthest, `[3]` metres."""
+    """Return the middle of the part of a drawer that sticks out furthest, `[3]` metres."""
     bar = max(scene.parts(joint.body), key=lambda points: (points @ outwards).max())
     return np.array((bar.min(0) + bar.max(0)) / 2)
 
@@ -76,7 +76,7 @@ def turn(hand: Hand, thing: str, angle: float) -> Commands:
 
     Args:
         hand: the hand.
-        thing: name of the thing that the knob belongs to.
+        thing: name of the object that the knob belongs to.
         angle: joint position to reach, radians; positive turns are counterclockwise seen from above.
     """
     scene = hand.scene
@@ -93,7 +93,7 @@ def turn(hand: Hand, thing: str, angle: float) -> Commands:
             break
         lead = turned + np.sign(angle - joint.position) * _LEAD
         hand.rotation = down(along + lead)
-        yield Command(joint.anchor + about(joint.axis, lead) @ (middle - joint.anchor), hand.rotation, closed=True)
+        yield HandCommand(joint.anchor + about(joint.axis, lead) @ (middle - joint.anchor), hand.rotation, closed=True)
     yield from hand.open()
     yield from hand.shift(0.10 * _UP)
 

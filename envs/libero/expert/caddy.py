@@ -1,4 +1,4 @@
-"""The skill that files a book into a narrow compartment."""
+"""The skill that puts a book into a narrow compartment."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _OVER_FLOOR = 0.01
 
 
 def put_in_compartment(hand: Hand, thing: str, region: str) -> Commands:
-    """Take a flat thing that stands upright, turn it along a compartment and lower it in."""
+    """Grasp a flat object that stands upright, turn it parallel to a compartment, and lower it into the compartment."""
     scene = hand.scene
     for _ in range(2):
-        held = yield from pick(hand, thing, _where_it_is)  # turned on the way: how it is held there says little here
+        held = yield from pick(hand, thing, _where_it_is)  # it is turned before it is put down, so any grasp will do
         if not held:
             return
         hand.rotation = about_z(_turn(scene, thing, region)) @ hand.rotation
@@ -26,7 +26,7 @@ def put_in_compartment(hand: Hand, thing: str, region: str) -> Commands:
 
 
 def in_compartment(region: str) -> Spot:
-    """Return the spot on the floor of a compartment at which the thing's outline is in the middle."""
+    """Return the spot on the floor of a compartment at which the object's outline is centred."""
 
     def spot(scene: Scene, thing: str) -> FloatArray:
         points = scene.points(thing)
@@ -43,7 +43,7 @@ def _where_it_is(scene: Scene, thing: str) -> FloatArray:
 
 
 def _turn(scene: Scene, thing: str, region: str) -> float:
-    """Return the angle, radians, within a quarter turn, that lays a thing's length along a compartment's."""
+    """Return the angle in radians, at most a quarter turn, that makes an object parallel to a compartment."""
     outline = scene.points(thing)[:, :2]
     length = np.linalg.eigh(np.cov(outline.T))[1][:, -1]
     width, depth, _ = scene.region_size(region)

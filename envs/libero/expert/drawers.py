@@ -1,4 +1,4 @@
-"""The skills that put things into drawers."""
+"""The skills that put objects into drawers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from envs.libero.expert.pick_place import Spot, height_above_bottom, pick_and_pl
 from envs.libero.expert.scene import Scene
 from evals.types import FloatArray
 
-_ENOUGH = 0.09  # metres of opening through which a bowl is lowered
+_ENOUGH = 0.09  # metres that a drawer must be open to lower a bowl into it
 _MARGIN = 0.01
 
 
 def put_in_drawer(hand: Hand, thing: str, drawer: str) -> Commands:
-    """Put a thing into a drawer, which is opened if need be."""
+    """Put an object into a drawer, which is opened first if it is not open enough."""
     if -hand.scene.region_joint(drawer).position < _ENOUGH - _MARGIN:
         yield from pull(hand, drawer, _opening(hand.scene, thing, drawer))
     yield from pick_and_place(hand, thing, in_drawer(drawer))
 
 
 def in_drawer(drawer: str) -> Spot:
-    """Return the spot on a drawer's floor, in the middle of what the cabinet does not cover."""
+    """Return the spot on a drawer's floor, in the middle of the part that the cabinet does not cover."""
 
     def spot(scene: Scene, thing: str) -> FloatArray:
         joint = scene.region_joint(drawer)
@@ -38,7 +38,7 @@ def in_drawer(drawer: str) -> Spot:
 
 
 def _opening(scene: Scene, thing: str, drawer: str) -> float:
-    """Return how far to open a drawer, metres: all the way, unless that would put it over the thing."""
+    """Return the distance to open a drawer, metres: completely, unless the drawer would then stand over the object."""
     joint = scene.region_joint(drawer)
     outwards = opening_direction(joint)
     sideways = np.cross(outwards, [0.0, 0.0, 1.0])

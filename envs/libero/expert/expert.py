@@ -1,4 +1,4 @@
-"""The scripted, privileged expert for the LIBERO suites: a skill for each predicate of a task's goal."""
+"""The scripted, privileged expert for the LIBERO suites; it has a skill for each predicate of a task's goal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from envs.libero.expert.articulation import pull, push_shut, turn
 from envs.libero.expert.caddy import put_in_compartment
 from envs.libero.expert.drawers import put_in_drawer
 from envs.libero.expert.geometry import rotation_vector
-from envs.libero.expert.grasps import ROOMIEST, STEADY
-from envs.libero.expert.hand import Command, Commands, Hand
+from envs.libero.expert.grasps import CONSISTENT, MOST_CLEARANCE
+from envs.libero.expert.hand import Commands, Hand, HandCommand
 from envs.libero.expert.microwave import put_in_microwave, swing_shut
 from envs.libero.expert.pick_place import inside, on_region, on_thing, pick_and_place
 from envs.libero.expert.pushing import push
@@ -23,9 +23,9 @@ from evals.errors import UsageError
 from evals.spaces import ActionSpace, StateSpace
 from evals.types import ActionChunk, Episode, FloatArray, Observation, Suite
 
-_ATTEMPTS = 2  # rounds over the goals
-_TURN_CAP = 0.6
-_TURN_TOLERANCE = 0.1  # radians left that are not worth a word
+_ATTEMPTS = 2  # times that the expert works through all goals
+_TURN_CAP = 0.6  # largest share of the controller's rotation range
+_TURN_TOLERANCE = 0.1  # radians; a smaller rotation is not part of the motion sentence
 _KNOB_ON = 0.8  # radians; LIBERO calls a stove on from 0.5
 _KNOB_OFF = -0.003  # radians; off is below 0
 _OPEN_TOPPED = ("basket", "tray")
@@ -40,13 +40,14 @@ class _HasSimulator(Protocol):
 
 
 class LiberoExpert:
-    """Solves LIBERO tasks from the simulator's state; says at every step what it means to do.
+    """Solves LIBERO tasks from the simulator's state; every action has a motion sentence that says its intent.
 
     Args:
         suite: a LIBERO suite.
-        noise: standard deviation in metres of what is added to every commanded displacement; 0 is deterministic.
-        speed: factor on how fast the hand moves, 0.5 to 1.5, within what the controller allows.
-        consistent_grasp: take the same of several sound grasps in nearly all scenes of a task, not the roomiest.
+        noise: standard deviation, in metres, of the noise on every commanded displacement; 0 is deterministic.
+        speed: factor on the speed of the hand, 0.5 to 1.5; the controller's limits still hold.
+        consistent_grasp: grasp an object in the same way in nearly all scenes of a task, instead of choosing the grasp
+            with the most clearance.
     """
 
     name = "expert"
@@ -63,17 +64,17 @@ class LiberoExpert:
         self._suite = suite
         self._noise = noise
         self._speed = speed
-        self._taste = STEADY if consistent_grasp else ROOMIEST
+        self._preference = CONSISTENT if consistent_grasp else MOST_CLEARANCE
         self._env: Env | None = None
-        self._run: _Run | None = None
+        self._run: _SkillRun | None = None
 
     def attach(self, env: Env) -> None:
-        """Be handed the env whose simulator is read."""
+        """Keep the env whose simulator the expert reads."""
         self._env = env
         self._run = None
 
     def begin(self, episode: Episode) -> None:
-        """Forget the last episode; the scene is looked at on the first step, when it stands."""
+        """Forget the last episode; the scene is read at the first step, after the env's reset."""
         self._run = None
 
     def end(self, episode: Episode) -> None:
@@ -81,7 +82,7 @@ class LiberoExpert:
         self._run = None
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        """Answer one observation with one action and its intent.
+        """Return one action, with its motion sentence, for one observation.
 
         Raises:
             UsageError: more than one observation, no env attached, or a goal that no skill covers.
@@ -92,21 +93,23 @@ class LiberoExpert:
             self._run = self._start(observations[0].episode)
         return [self._run.next()]
 
-    def _start(self, episode: Episode) -> _Run:
+    def _start(self, episode: Episode) -> _SkillRun:
         if self._env is None:
             raise UsageError("The LIBERO expert reads the simulator: attach(env) comes before act().")
         scene = Scene(cast(_HasSimulator, self._env).simulator)
         where = f"suite {self._suite.name!r}, task {episode.task} ({self._suite.tasks[episode.task].name})"
-        hand = Hand(scene, self._taste)
+        hand = Hand(scene, self._preference)
         goals = scene.goals
         for goal in goals:
             if _skill(hand, goal, goals) is None:
                 raise UsageError(f"The LIBERO expert has no skill for the goal {goal} of {where}.")
-        return _Run(self.action_space, hand, _plan(hand, goals), _Path(episode.rng("expert"), self._noise, self._speed))
+        return _SkillRun(
+            self.action_space, hand, _plan(hand, goals), _Path(episode.rng("expert"), self._noise, self._speed)
+        )
 
 
 class _Path:
-    """How the hand goes where it is told to: how fast, and how far astray."""
+    """The speed of the hand, and the noise on its path."""
 
     def __init__(self, rng: np.random.Generator, noise: float, speed: float) -> None:
         self.speed = speed
@@ -115,14 +118,14 @@ class _Path:
         self._drift = np.zeros(3)
 
     def drift(self) -> FloatArray:
-        """Return the next displacement `[3]`, metres, of a path that wanders off and is pulled back."""
+        """Return the next displacement `[3]` of the noise, metres: noise that is correlated in time, around zero."""
         if self._noise:
             fresh = self._rng.normal(0.0, self._noise, 3)
             self._drift = _NOISE_MEMORY * self._drift + np.sqrt(1 - _NOISE_MEMORY**2) * fresh
         return self._drift
 
 
-class _Run:
+class _SkillRun:
     """One episode: turns the plan's commands into actions and sentences."""
 
     def __init__(self, space: ActionSpace, hand: Hand, plan: Commands, path: _Path) -> None:
@@ -132,7 +135,7 @@ class _Run:
         self._path = path
 
     def next(self) -> ActionChunk:
-        """Return the next action `[1, 7]` with its intent; once the plan is done, rest."""
+        """Return the next action `[1, 7]` with its motion sentence; after the end of the plan, stand still."""
         scene = self._hand.scene
         command = next(self._plan, None)
         if command is None:
@@ -152,14 +155,14 @@ class _Run:
         return np.array(np.clip([[*move, *rotate, gripper]], space.low, space.high))
 
 
-def _intent(command: Command, offset: FloatArray, turn: FloatArray) -> str:
-    """Return the sentence for what is left to do, which noise and the controller's limits do not touch."""
+def _intent(command: HandCommand, offset: FloatArray, turn: FloatArray) -> str:
+    """Return the sentence for the movement that is left; noise and the controller's limits do not change it."""
     per_axis = command.tolerance / np.sqrt(3)  # so that a hand that has not arrived has somewhere to go
     return sentence(signs(offset, per_axis), signs(turn, _TURN_TOLERANCE), command.event)
 
 
 def _plan(hand: Hand, goals: Sequence[Goal]) -> Commands:
-    """Work on each goal that does not hold, and look again when all were worked on."""
+    """Work on each goal that does not hold, and check all goals again afterwards."""
     for _ in range(_ATTEMPTS):
         for goal in sorted(goals, key=lambda goal: _must_wait(goal, goals)):
             skill = _skill(hand, goal, goals)
@@ -168,13 +171,13 @@ def _plan(hand: Hand, goals: Sequence[Goal]) -> Commands:
 
 
 def _must_wait(goal: Goal, goals: Sequence[Goal]) -> bool:
-    """Whether the goal is to shut what other things must be put into first."""
+    """Whether the goal is to close something into which objects must be put first."""
     filled = [other.arguments[1] for other in goals if other.predicate == "in"]
     return goal.predicate == "close" and any(region.startswith(goal.arguments[0]) for region in filled)
 
 
 def _skill(hand: Hand, goal: Goal, goals: Sequence[Goal]) -> Commands | None:
-    """Return the skill that brings a goal about, or None where there is none."""
+    """Return the skill that achieves a goal, or None if there is none."""
     thing = goal.arguments[0]
     if goal.predicate == "on":
         return _put_on(hand, thing, goal.arguments[1], goals)

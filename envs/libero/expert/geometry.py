@@ -1,6 +1,6 @@
 """Rotations of a gripper: where it points and which way its fingers open.
 
-Recorded demonstrations depend on the last bit of these formulas, so they stand beside those of `evals.rotations`.
+Recorded demonstrations depend on the last bit of these formulas, so `evals.rotations` does not replace them.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def rotation_vector(rotation: FloatArray) -> FloatArray:
 def facing(approach: FloatArray, across: FloatArray, current: FloatArray) -> FloatArray:
     """Return the `R_world_grip` `[3, 3]` that points along `approach` with its fingers opening along `across`.
 
-    Of the two, half a turn apart, it is the one that is nearer to `current` `[3, 3]`.
+    There are two such rotations, half a turn apart; the one that is nearer to `current` is returned.
 
     Args:
         approach: unit vector `[3]`.
-        across: `[3]`, not parallel to it; what of it is along `approach` does not count.
-        current: `R_world_grip` `[3, 3]` now.
+        across: vector `[3]`, not parallel to `approach`; its part along `approach` is ignored.
+        current: current `R_world_grip` `[3, 3]`.
     """
     finger = across - (across @ approach) * approach
     finger /= np.linalg.norm(finger)

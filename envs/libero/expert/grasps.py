@@ -1,4 +1,4 @@
-"""Where to take hold of a thing from above, with a parallel gripper, among other things."""
+"""Where to grasp an object from above with a parallel gripper, without touching other objects."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ from evals.errors import UsageError
 from evals.types import FloatArray
 
 _WIDEST = 0.076  # metres that fit between the open fingers
-_HOLLOW = ("bowl", "ramekin", "mug", "plate")  # too wide to span, held by the rim
+_HOLLOW = ("bowl", "ramekin", "mug", "plate")  # too wide for the fingers, so they are grasped by the rim
 _ARM = 0.70  # metres from a Panda's shoulder to its wrist with the arm stretched
+# Weights of the terms of a grasp's score.
+_CLEARANCE_WEIGHT = 8.0  # score per metre of clearance, up to `GraspPreference.enough`
+_AWKWARDNESS_WEIGHT = 0.3  # score lost per unit of `Grasp.cost`
+_REPETITION_COST = 0.06  # score lost for each earlier attempt at the same place that failed
 
 
 @dataclass(frozen=True)
 class GraspPreference:
-    """What makes one of several sound grasps the better one, in metres of room that it is worth.
+    """Which of several possible grasps is best: weights of a score.
 
     Attributes:
-        enough: room around the hand, metres, beyond which more of it hardly counts.
-        room: worth of a metre of room beyond that.
-        stretch: share of the arm's length up to which stretching costs nothing.
-        strain: price of stretching by the arm's whole length further.
-        turned: price of a radian of yaw, besides the grasp's own cost.
-        left: price of turning to the left at all.
-        near: price of the near side of a rim (-y in the hand's frame).
+        enough: clearance around the hand, in metres, beyond which more clearance has the smaller weight `room`.
+        room: score per metre of clearance.
+        stretch: share of the arm's length up to which stretching the arm costs nothing.
+        strain: score lost when the arm is stretched by its whole length further than `stretch`.
+        turned: score lost per radian of yaw, besides what `Grasp.cost` counts.
+        left: score lost by any yaw to the left.
+        near: score lost by grasping the near side of a rim (-y in the hand's frame).
     """
 
     enough: float = 0.01
@@ -41,11 +45,11 @@ class GraspPreference:
     near: float = 0.0
 
 
-ROOMIEST = GraspPreference()
-"""As much room as there is: another side of the same bowl whenever its neighbours stand a little otherwise."""
+MOST_CLEARANCE = GraspPreference()
+"""Chooses the grasp with the most clearance; it changes sides if the neighbours of an object move a little."""
 
-STEADY = GraspPreference(enough=0.018, room=0.0, stretch=0.99, strain=3.0, turned=0.019, left=0.02, near=0.005)
-"""The same side in nearly all scenes of a task, so that a learner is shown one way; room enough, not the most."""
+CONSISTENT = GraspPreference(enough=0.018, room=0.0, stretch=0.99, strain=3.0, turned=0.019, left=0.02, near=0.005)
+"""Chooses the same side in nearly all scenes of a task, with sufficient clearance, so that a learner sees one way."""
 
 
 class Grasp(NamedTuple):
@@ -54,8 +58,8 @@ class Grasp(NamedTuple):
     Attributes:
         position: grip point `[3]`, metres, world frame.
         yaw: radians.
-        cost: how awkward it is in itself.
-        near: whether it holds a rim by its near side (-y in the hand's frame).
+        cost: how awkward the grasp is by itself; smaller is better.
+        near: whether the grasp holds the near side of a rim (-y in the hand's frame).
     """
 
     position: FloatArray
@@ -69,22 +73,22 @@ def best_grasp(
     name: str,
     tried: Sequence[Grasp] = (),
     move: FloatArray | None = None,
-    preference: GraspPreference = ROOMIEST,
+    preference: GraspPreference = MOST_CLEARANCE,
 ) -> Grasp:
-    """Return the grasp of a thing that keeps clear of the others, is within reach and was not tried before.
+    """Return the best grasp of an object: clear of other objects, within reach, and not tried before.
 
     Args:
         scene: the scene.
-        name: the thing.
-        tried: grasps that did not hold.
-        move: displacement `[3]`, metres, to where the thing will be put; there, too, the hand must not touch anything.
-        preference: which of several sound grasps is the best.
+        name: name of the object.
+        tried: grasps that failed.
+        move: displacement `[3]`, metres, to where the object will be put; there, too, the hand must touch nothing else.
+        preference: which of several possible grasps is best.
 
     Raises:
-        UsageError: nothing of the thing fits between the fingers.
+        UsageError: no part of the object fits between the fingers.
     """
     points = scene.points(name)
-    bottom = points[:, 2].min() + 0.004  # whatever it stands on does not count
+    bottom = points[:, 2].min() + 0.004  # what the object stands on is no obstacle
     others = scene.obstacles((name,))
     others_then = others - (np.zeros(3) if move is None else move)
     near = [others[others[:, 2] > bottom], others_then[others_then[:, 2] > bottom]]
@@ -96,7 +100,7 @@ def best_grasp(
 
 
 def _rim_grasps(points: FloatArray, centre: FloatArray) -> Iterator[Grasp]:
-    """Yield grasps whose fingers straddle the rim of a bowl."""
+    """Yield grasps with one finger inside and one outside of the rim of a bowl."""
     top = points[:, 2].max()
     rim = points[points[:, 2] > top - 0.015]
     height = max(top - 0.018, points[:, 2].min() + TIP)
@@ -109,7 +113,7 @@ def _rim_grasps(points: FloatArray, centre: FloatArray) -> Iterator[Grasp]:
 
 
 def _span_grasps(points: FloatArray) -> Iterator[Grasp]:
-    """Yield grasps whose fingers close on the two sides of a convex thing."""
+    """Yield grasps whose fingers close on two sides of a convex object."""
     centre = (points.min(0) + points.max(0)) / 2
     height = max(points[:, 2].max() - 0.024, points[:, 2].min() + TIP + 0.003)
     slice_ = points[np.abs(points[:, 2] - height) < 0.015]
@@ -133,24 +137,24 @@ def _score(
     )
     strain = max(0.0, stretch(scene.base, grasp.position) - preference.stretch)
     score = (
-        8 * min(gap, preference.enough)
+        _CLEARANCE_WEIGHT * min(gap, preference.enough)
         + preference.room * gap
-        - 0.3 * grasp.cost
+        - _AWKWARDNESS_WEIGHT * grasp.cost
         - preference.strain * strain
-        - 0.06 * repeated
+        - _REPETITION_COST * repeated
     )
     return score - preference.turned * abs(grasp.yaw) - preference.left * (grasp.yaw > 0) - preference.near * grasp.near
 
 
 def stretch(base: FloatArray, position: FloatArray) -> float:
-    """Return how far a Panda stretches to hold `position` `[3]` from above, 1 being all it can."""
+    """Return how far a Panda stretches to grasp at `position` `[3]` from above; 1 is completely stretched."""
     wrist_ahead = np.linalg.norm(position[:2] - base[:2]) - 0.088
     wrist_above = position[2] + 0.204 - base[2] - 0.333
     return float(np.hypot(wrist_ahead, wrist_above) / _ARM)
 
 
 def _clearance(grasp: Grasp, others: FloatArray) -> float:
-    """Return the smallest gap, metres, between an open hand at a grasp and points `[N, 3]`; 0 or less is contact."""
+    """Return the smallest gap, metres, between an open hand at a grasp and points `[N, 3]`; not positive is contact."""
     if not len(others):
         return 0.05
     points = (others - grasp.position) @ about_z(grasp.yaw)  # hand frame: fingers along y, z up

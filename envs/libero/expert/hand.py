@@ -1,7 +1,7 @@
-"""The gripper as skills use it: where to go next, step by step.
+"""The gripper as skills use it.
 
-A skill is a generator of commands. A command says where the hand should be; what is sent to the controller and what
-sentence is said about it both follow from the command, each in its own way (`envs.libero.expert.expert`).
+A skill is a generator of commands. A command says where the hand should be. `envs.libero.expert.expert` derives from it
+both the action that is sent to the controller and the motion sentence.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ import numpy as np
 
 from envs.experts.intent import GripperEvent
 from envs.libero.expert.geometry import down, rotation_vector
-from envs.libero.expert.grasps import ROOMIEST, GraspPreference
+from envs.libero.expert.grasps import MOST_CLEARANCE, GraspPreference
 from envs.libero.expert.scene import TIP, Scene
 from evals.types import FloatArray
 
-_STALL_STEPS = 10  # a hand that came no closer for so long will not arrive
-_GRADUAL = 8e-4  # metres of finger travel a step under which the fingers count as closed
+_STALL_STEPS = 10  # a hand that came no closer for so many steps will not arrive
+_GRADUAL = 8e-4  # metres per step; fingers that move less count as closed
 
 
 @dataclass(frozen=True)
-class Command:
-    """What a skill wants now.
+class HandCommand:
+    """What the hand should do in one step.
 
     Attributes:
         position: where the grip point should be, `[3]` metres, world frame.
         rotation: `R_world_grip`, `[3, 3]`.
         closed: whether the fingers should be closed.
         cap: largest share of the controller's range that the hand may use to get there.
-        tolerance: distance in metres that counts as arrived.
-        event: what the fingers are doing, if they move.
+        tolerance: distance in metres at which the hand has arrived.
+        event: whether the fingers are opening or closing, or None if they do not move.
     """
 
     position: FloatArray
@@ -42,19 +42,20 @@ class Command:
     event: GripperEvent | None = None
 
 
-Commands = Iterator[Command]
+Commands = Iterator[HandCommand]
 
 
 class Hand:
-    """A gripper with an orientation and an opening that it keeps until a skill changes them.
+    """A gripper that keeps its orientation and opening until a skill changes them.
 
     Attributes:
-        rotation: `R_world_grip` `[3, 3]` that it turns to while it moves.
-        closed: whether the fingers are to be closed.
-        taste: which of several sound grasps it takes.
+        scene: the scene in which the gripper is.
+        preference: which of several possible grasps is chosen.
+        rotation: `R_world_grip` `[3, 3]` to which the gripper turns while it moves.
+        closed: whether the fingers should be closed.
     """
 
-    def __init__(self, scene: Scene, preference: GraspPreference = ROOMIEST) -> None:
+    def __init__(self, scene: Scene, preference: GraspPreference = MOST_CLEARANCE) -> None:
         self.scene = scene
         self.preference = preference
         self.rotation = down(0.0)
@@ -68,14 +69,14 @@ class Hand:
     def goto(
         self, position: FloatArray, tolerance: float = 0.01, cap: float = 1.0, steps: int = 60, turned: float = 0.06
     ) -> Commands:
-        """Move in a straight line until there, or until nothing is gained any more.
+        """Move in a straight line until the hand has arrived, or comes no closer.
 
         Args:
             position: `[3]` metres, world frame.
-            tolerance: distance in metres that counts as arrived.
+            tolerance: distance in metres at which the hand has arrived.
             cap: largest share of the controller's range to use.
-            steps: most control steps to spend.
-            turned: angle in radians that counts as turned.
+            steps: largest number of control steps.
+            turned: angle in radians at which the hand has its orientation.
         """
         best, stalled = np.inf, 0
         for _ in range(steps):
@@ -86,7 +87,7 @@ class Hand:
             best, stalled = (far + 0.1 * angle, 0) if gained > 5e-4 else (best, stalled + 1)
             if stalled > _STALL_STEPS:
                 return
-            yield Command(position, self.rotation, self.closed, cap, tolerance)
+            yield HandCommand(position, self.rotation, self.closed, cap, tolerance)
 
     def shift(self, offset: FloatArray, tolerance: float = 0.02, cap: float = 1.0, steps: int = 20) -> Commands:
         """Move by `offset` `[3]` metres."""
@@ -97,7 +98,7 @@ class Hand:
         self.closed = True
         openings = [self.scene.opening]
         for step in range(steps):
-            yield Command(position, self.rotation, closed=True, event="close")
+            yield HandCommand(position, self.rotation, closed=True, event="close")
             openings.append(self.scene.opening)
             if step > 4 and abs(openings[-1] - openings[-3]) < _GRADUAL:
                 return
@@ -107,18 +108,18 @@ class Hand:
         self.closed = False
         position = self.scene.grip_position
         for _ in range(steps):
-            yield Command(position, self.rotation, closed=False, event="open")
+            yield HandCommand(position, self.rotation, closed=False, event="open")
 
     def travel(
         self, target: FloatArray, hanging: float = TIP, ignoring: Collection[str] = (), tolerance: float = 0.015
     ) -> Commands:
-        """Go up, over and down to `target`, clearing whatever stands near the way.
+        """Move up, sideways and down to `target`, above everything that stands near the path.
 
         Args:
             target: `[3]` metres, world frame.
-            hanging: how far the hand, or what it carries, reaches below the grip point, metres.
-            ignoring: names of things that are not in the way.
-            tolerance: distance in metres that counts as arrived.
+            hanging: distance that the hand, or what it carries, reaches below the grip point, metres.
+            ignoring: names of objects that are not obstacles.
+            tolerance: distance in metres at which the hand has arrived.
         """
         start = self.scene.grip_position
         height = max(target[2], self._clear_height(start, target, ignoring) + hanging + 0.03)
@@ -129,7 +130,7 @@ class Hand:
         yield from self.goto(target, tolerance)
 
     def _clear_height(self, start: FloatArray, target: FloatArray, ignoring: Collection[str]) -> float:
-        """Return the height of the tallest point within a hand's breadth of the straight way, or -inf."""
+        """Return the height of the highest point near the straight path, or -inf if there is none."""
         points = self.scene.obstacles(ignoring)
         way = target[:2] - start[:2]
         length = max(float(np.linalg.norm(way)), 1e-6)

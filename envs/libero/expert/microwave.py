@@ -1,23 +1,23 @@
-"""The skills for a microwave: put a mug into it by the handle, swing its door shut."""
+"""The skills for a microwave: put a mug into it, which is held by the handle, and close the door."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from envs.libero.expert.geometry import about, down, facing
-from envs.libero.expert.hand import Command, Commands, Hand
+from envs.libero.expert.hand import Commands, Hand, HandCommand
 from envs.libero.expert.scene import Scene
 from evals.types import FloatArray
 
 _UP = np.array([0.0, 0.0, 1.0])
-_PALM = 0.05  # metres by which the grip point stays before the opening, which is as narrow as the hand
-_OVER_FLOOR = 0.012
-_DOOR_LEAD = 0.35  # radians by which the hand leads the door
+_PALM = 0.05  # metres; the grip point stays so far before the opening, because the hand does not fit through it
+_OVER_FLOOR = 0.012  # metres
+_DOOR_LEAD = 0.35  # radians by which the hand's target is ahead of the door
 _BESIDE_DOOR = 0.035  # metres from a door's middle to the grip point of closed fingers that touch it
 
 
 def put_in_microwave(hand: Hand, mug: str, region: str) -> Commands:
-    """Take a mug by its handle, which points out of the microwave, and slide it in as far as the hand can go."""
+    """Grasp a mug by its handle, which points out of the microwave, and slide it in as far as the hand can go."""
     scene = hand.scene
     grip, outwards = _handle(scene, mug)
     hand.rotation = facing(-(outwards + _UP) / np.sqrt(2), np.cross(outwards, _UP), scene.grip_rotation)
@@ -53,7 +53,7 @@ def _handle(scene: Scene, mug: str) -> tuple[FloatArray, FloatArray]:
 
 
 def swing_shut(hand: Hand, thing: str) -> Commands:
-    """Push a door round its hinge with closed fingers, from its outer side, until it is shut."""
+    """Push a door from its outer side with closed fingers, around its hinge, until it is shut."""
     scene = hand.scene
     joint = scene.object_joint(thing)
     panel = max(scene.parts(joint.body), key=lambda points: float(np.prod(np.ptp(points, axis=0) + 0.01)))
@@ -70,4 +70,4 @@ def swing_shut(hand: Hand, thing: str) -> Commands:
     for _ in range(140):
         turned = scene.object_joint(thing).position - joint.position
         lead = about(joint.axis, turned + sense * _DOOR_LEAD)
-        yield Command(joint.anchor + lead @ (touch - joint.anchor), hand.rotation, closed=True)
+        yield HandCommand(joint.anchor + lead @ (touch - joint.anchor), hand.rotation, closed=True)

@@ -1,4 +1,4 @@
-"""The skills that move a thing: grasp it, carry it, put it down."""
+"""The skills that move an object: grasp it, carry it, put it down."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 
 from envs.libero.expert.geometry import down
 from envs.libero.expert.grasps import Grasp, best_grasp
-from envs.libero.expert.hand import Command, Commands, Hand
+from envs.libero.expert.hand import Commands, Hand, HandCommand
 from envs.libero.expert.scene import Scene
 from evals.types import FloatArray
 
 Spot = Callable[[Scene, str], FloatArray]
-"""(scene, thing) -> where the thing's position should be when it is let go, `[3]` metres."""
+"""(scene, object) -> position `[3]` at which the object should be released, metres."""
 
-_SIDE_BY_SIDE = 0.012  # metres between things that share a region
-_BLOCKED = 0.02  # metres short of a grasp: something is in the way that its shape did not show
+_SIDE_BY_SIDE = 0.012  # metres between objects that share a region
+_BLOCKED = 0.02  # metres; a hand that stops further from its grasp was blocked by something
 _LIFT = np.array([0.0, 0.0, 0.08])
 
 
-def pick(hand: Hand, thing: str, spot: Spot, attempts: int = 4) -> Generator[Command, None, bool]:
-    """Take hold of a thing, so that it can be put on a spot, and lift it; return whether it came along."""
+def pick(hand: Hand, thing: str, spot: Spot, attempts: int = 4) -> Generator[HandCommand, None, bool]:
+    """Grasp an object in a way that lets it be put on a spot, and lift it; return whether the object was lifted."""
     scene = hand.scene
     tried: list[Grasp] = []
     for _ in range(attempts):
@@ -45,8 +45,8 @@ def pick(hand: Hand, thing: str, spot: Spot, attempts: int = 4) -> Generator[Com
     return False
 
 
-def place(hand: Hand, thing: str, spot: Spot) -> Generator[Command, None, bool]:
-    """Carry a thing that is held to a spot and let go; return whether it was still held on arrival."""
+def place(hand: Hand, thing: str, spot: Spot) -> Generator[HandCommand, None, bool]:
+    """Carry the grasped object to a spot and release it; return whether it was still held on arrival."""
     scene = hand.scene
     hanging = float(scene.grip_position[2] - scene.points(thing)[:, 2].min())
     above = spot(scene, thing) + scene.grip_position - scene.position(thing) + [0, 0, 0.05]
@@ -61,7 +61,7 @@ def place(hand: Hand, thing: str, spot: Spot) -> Generator[Command, None, bool]:
 
 
 def pick_and_place(hand: Hand, thing: str, spot: Spot) -> Commands:
-    """Put a thing on a spot, once more if it is dropped on the way."""
+    """Put an object on a spot, with a second attempt if it is dropped on the way."""
     for _ in range(2):
         held = yield from pick(hand, thing, spot)
         if not held or (yield from place(hand, thing, spot)):
@@ -69,7 +69,7 @@ def pick_and_place(hand: Hand, thing: str, spot: Spot) -> Commands:
 
 
 def on_thing(support: str) -> Spot:
-    """Return the spot in the middle of the upper side of another thing."""
+    """Return the spot in the middle of the upper side of another object."""
 
     def spot(scene: Scene, thing: str) -> FloatArray:
         middle = scene.position(support)
@@ -80,12 +80,12 @@ def on_thing(support: str) -> Spot:
 
 
 def on_region(region: str, place: int = 0, places: int = 1) -> Spot:
-    """Return a spot in a region, on what lies under it: the middle, or one of several places side by side.
+    """Return a spot on the surface under a region: its middle, or one of several places side by side.
 
     Args:
-        region: the region.
-        place: number of the place, counted from the robot's far side.
-        places: how many things must fit.
+        region: name of the region.
+        place: number of the place, from 0 at the positive end of the world's x axis.
+        places: number of places in the region.
     """
 
     def spot(scene: Scene, thing: str) -> FloatArray:
@@ -102,7 +102,7 @@ def on_region(region: str, place: int = 0, places: int = 1) -> Spot:
 
 
 def inside(container: str) -> Spot:
-    """Return the spot within an open container, a hand's depth under its edge."""
+    """Return the spot in an open container, 10 cm below its edge or 3 cm above its bottom."""
 
     def spot(scene: Scene, thing: str) -> FloatArray:
         x, y, _ = scene.position(container)
@@ -114,5 +114,5 @@ def inside(container: str) -> Spot:
 
 
 def height_above_bottom(scene: Scene, thing: str) -> float:
-    """Return how far a thing's position lies above its lowest point, metres."""
+    """Return the height of an object's position above its lowest point, metres."""
     return max(0.0, float(scene.position(thing)[2] - scene.points(thing)[:, 2].min()))

@@ -1,4 +1,4 @@
-"""The skill that moves flat things along the table."""
+"""The skill that pushes flat objects along the table."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from evals.types import FloatArray
 
 _LIFT = np.array([0.0, 0.0, 0.08])
 _OVER_TABLE = 0.004  # metres; keeps the finger tips from rubbing on the table
-_BERTH = 0.015  # metres to keep from what stands about
-_FAR = 0.9  # of the arm's length; nearer its end it cannot push
-_HOLD_OFF = 20.0  # metres of detour that a metre of missing berth, or an arm's length too far, is worth
+_BERTH = 0.015  # metres of wanted distance to obstacles
+_FAR = 0.9  # share of the arm's length; an arm that is stretched further cannot push
+_DETOUR_PER_FAULT = 20.0  # metres of detour that cost as much as one metre too near, or one arm's length too far
 
 
 def push(hand: Hand, thing: str, region: str) -> Commands:
-    """Take a flat thing by its rim and push it along the table into a region, round what is in the way.
+    """Grasp a flat object by its rim and push it along the table into a region, around obstacles.
 
-    It is pushed between the fingers: it cannot roll off them sideways as it does off a closed hand, and the hand need
-    not get behind it, where there may be no room.
+    The fingers hold the rim while they push. So the object cannot roll away sideways, as it does from a closed hand,
+    and the hand needs no free space behind the object.
     """
     scene = hand.scene
     route = _route(scene, thing, region)
@@ -43,7 +43,7 @@ def push(hand: Hand, thing: str, region: str) -> Commands:
 
 
 def _route(scene: Scene, thing: str, region: str) -> list[FloatArray]:
-    """Return the points `[2]`, one or two, through which the middle of a thing is pushed into a region."""
+    """Return the one or two points `[2]` through which the middle of an object is pushed into a region."""
     points = scene.points(thing)
     start, middle = scene.position(thing)[:2], scene.region_position(region)[:2]
     height = scene.position(thing)[2]
@@ -62,7 +62,7 @@ def _route(scene: Scene, thing: str, region: str) -> list[FloatArray]:
         length = sum(float(np.linalg.norm(b - a)) for a, b in legs) + float(np.linalg.norm(route[-1] - middle))
         cramped = sum(max(0.0, radius + _BERTH - _distance(others, a, b)) for a, b in legs)
         strained = sum(max(0.0, stretch(scene.base, np.array([*stop, height])) - _FAR) for stop in route)
-        return float(length + _HOLD_OFF * (cramped + strained))
+        return float(length + _DETOUR_PER_FAULT * (cramped + strained))
 
     return min(routes, key=cost)
 

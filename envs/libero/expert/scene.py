@@ -1,4 +1,4 @@
-"""What the LIBERO expert knows of a scene: poses, shapes and goals, read from robosuite's own objects."""
+"""What the LIBERO expert knows about a scene: poses, shapes and goals, read from robosuite's objects."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from evals.types import FloatArray
 
 _BOX, _MESH, _SPHERE, _CAPSULE, _CYLINDER = 6, 7, 2, 3, 5  # mujoco.mjtGeom; not imported for five numbers
-_GRID = 0.02  # metres between the points by which a box is seen
+_GRID = 0.02  # metres between the points that stand for a box
 _COLLISION_GROUP = 0
 
 TIP = 0.012
-"""How far the finger tips reach below the grip point, metres."""
+"""Distance from the grip point to the finger tips, metres."""
 
 
 class Goal(NamedTuple):
@@ -28,7 +28,7 @@ class Goal(NamedTuple):
 
 
 class Joint(NamedTuple):
-    """A hinge or slide as it stands, in the world frame."""
+    """A hinge or slide and its current position, in the world frame."""
 
     body: int
     position: float
@@ -37,10 +37,10 @@ class Joint(NamedTuple):
 
 
 class Scene:
-    """A view of one LIBERO simulator; nothing here changes it."""
+    """Reads one LIBERO simulator and never changes it."""
 
     def __init__(self, simulator: Any) -> None:  # noqa: ANN401 - a libero ControlEnv, which has no types
-        """Look at a simulator (libero's `ControlEnv`) that has been reset."""
+        """Prepare to read a simulator (libero's `ControlEnv`) that has been reset."""
         self._env = simulator.env
         self._model = simulator.sim.model._model
         self._data = simulator.sim.data._data
@@ -51,7 +51,7 @@ class Scene:
 
     @property
     def grip_position(self) -> FloatArray:
-        """Where the point between the finger tips is, `[3]` metres."""
+        """Position of the point between the finger tips, `[3]` metres."""
         return np.array(self._data.site_xpos[self._grip])
 
     @property
@@ -67,7 +67,7 @@ class Scene:
 
     @property
     def base(self) -> FloatArray:
-        """Where the robot's first link stands, `[3]` metres."""
+        """Position of the robot's first link, `[3]` metres."""
         return np.array(self._data.xpos[self._model.body("robot0_link0").id])
 
     @property
@@ -80,29 +80,29 @@ class Scene:
         return bool(self._env._eval_predicate([goal.predicate, *goal.arguments]))
 
     def is_object(self, name: str) -> bool:
-        """Whether the name is that of a thing that can be moved."""
+        """Whether an object that can be moved has this name."""
         return name in self._env.objects_dict
 
     def is_region(self, name: str) -> bool:
-        """Whether the name is that of a region (a site of a thing or of the table)."""
+        """Whether a region (a site of an object or of the table) has this name."""
         return name in self._env.object_sites_dict
 
     def is_drawer(self, name: str) -> bool:
-        """Whether the name is that of a region that runs on rails."""
+        """Whether a region in a drawer has this name."""
         region = self._env.object_sites_dict.get(name)
         return region is not None and bool(region.joints)
 
     def region_parent(self, name: str) -> str | None:
-        """Return the thing that a region belongs to, or None where it belongs to the table or floor."""
+        """Return the name of the object that a region belongs to, or None if it belongs to the table or the floor."""
         parent = str(self._env.object_sites_dict[name].parent_name)
         return parent if self._env.get_object(parent) is not None else None
 
     def region_position(self, name: str) -> FloatArray:
-        """Return where the middle of a region is, `[3]` metres."""
+        """Return the position of the middle of a region, `[3]` metres."""
         return np.array(self._data.site_xpos[self._model.site(name).id])
 
     def region_size(self, name: str) -> FloatArray:
-        """Return half the extent of a region along the world's axes, `[3]` metres."""
+        """Return half of a region's extent along each world axis, `[3]` metres."""
         rotation = np.array(self._data.site_xmat[self._model.site(name).id]).reshape(3, 3)
         return np.array(np.abs(rotation @ np.asarray(self._env.object_sites_dict[name].size)))
 
@@ -111,32 +111,32 @@ class Scene:
         return self._joint(self._env.object_sites_dict[name].joints[0])
 
     def object_joint(self, name: str) -> Joint:
-        """Return the joint of an articulated thing (a door's hinge, a knob)."""
+        """Return the joint of an articulated object (a door's hinge, a knob)."""
         return self._joint(self._env.get_object(name).joints[0])
 
     def position(self, name: str) -> FloatArray:
-        """Return the position of a thing, `[3]` metres."""
+        """Return the position of an object, `[3]` metres."""
         return np.array(self._data.xpos[self._body(name)])
 
     def rotation(self, name: str) -> FloatArray:
-        """Return `R_world_thing`, `[3, 3]`."""
+        """Return the orientation of an object in the world, `[3, 3]`."""
         return np.array(self._data.xmat[self._body(name)]).reshape(3, 3)
 
     def points(self, name: str) -> FloatArray:
-        """Return points of a thing's collision shape, `[N, 3]` metres in the world frame."""
+        """Return points of an object's collision shape, `[N, 3]` metres in the world frame."""
         return self.body_points(self._body(name))
 
     def body_points(self, body: int) -> FloatArray:
-        """Return points of the collision shape of a body and of all that hangs on it, `[N, 3]`."""
+        """Return points of the collision shape of a body and its descendants, `[N, 3]`."""
         clouds = [self._place(geom, points) for geom, points in self._shape(body)]
         return np.concatenate(clouds) if clouds else np.zeros((0, 3))
 
     def parts(self, body: int) -> list[FloatArray]:
-        """Return the points of each collision geom of a body and of all that hangs on it, `[N, 3]` each."""
+        """Return the points of each collision geom of a body and its descendants, `[N, 3]` each."""
         return [self._place(geom, points) for geom, points in self._shape(body)]
 
     def obstacles(self, ignoring: Collection[str] = ()) -> FloatArray:
-        """Return points of everything on the table but the named things, `[N, 3]`."""
+        """Return points of everything on the table except the named objects, `[N, 3]`."""
         names = [*self._env.objects_dict, *self._env.fixtures_dict]
         clouds = [self.points(n) for n in names if n not in ignoring and "table" not in n and n != "floor"]
         return np.concatenate([np.zeros((0, 3)), *clouds])
@@ -159,7 +159,7 @@ class Scene:
         return placed
 
     def _shape(self, body: int) -> list[tuple[int, FloatArray]]:
-        """Return (geom, points in its own frame) of the collision geoms of a body and of its descendants."""
+        """Return (geom, points in the frame of the geom) of the collision geoms of a body and its descendants."""
         if body not in self._shapes:
             model = self._model
             geoms = [
@@ -177,7 +177,7 @@ class Scene:
         return body == root
 
     def _geom_points(self, geom: int) -> FloatArray:
-        """Return points of a geom in its own frame: a mesh's vertices, or a grid through a primitive."""
+        """Return points of a geom in the geom's frame: the vertices of a mesh, or a grid of points in a primitive."""
         model = self._model
         kind, size = int(model.geom_type[geom]), model.geom_size[geom]
         if kind == _MESH:

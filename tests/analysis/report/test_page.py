@@ -120,7 +120,7 @@ def test_films_beyond_the_budget_are_linked_not_embedded(report, reach_runs, cap
     links = re.findall(r'data-src="([^"]+)"', page)
     assert links
     assert all(link.startswith("../") and link.endswith(".mp4") for link in links)
-    assert "films are linked" in capsys.readouterr().out
+    assert "videos are linked" in capsys.readouterr().out
     assert "data:video/mp4;base64," in report(reach_runs / "shaky")
 
 

@@ -11,7 +11,7 @@ from envs.experts.intent import sentence, signs
 from envs.libero.env import make
 from envs.libero.expert.expert import LiberoExpert
 from envs.libero.expert.geometry import about, about_z, down, facing, rotation_vector
-from envs.libero.expert.grasps import ROOMIEST, STEADY, best_grasp
+from envs.libero.expert.grasps import CONSISTENT, MOST_CLEARANCE, best_grasp
 from envs.libero.expert.pick_place import on_thing
 from envs.libero.expert.scene import Scene
 from envs.libero.tasks import libero_90, libero_goal, libero_spatial
@@ -108,7 +108,7 @@ def test_speed_scales_the_steps_it_takes(spatial, solved):
 
 def test_a_steady_one_takes_the_bowl_by_the_same_side_in_every_scene():
     env = make(SPATIAL, SPATIAL.tasks[9], ())
-    sides = {ROOMIEST: set(), STEADY: set()}
+    sides = {MOST_CLEARANCE: set(), CONSISTENT: set()}
     for state in range(12):
         env.reset(Episode(SPATIAL.name, 9, state, 0, SPATIAL.protocol.hash), render=False)
         scene = Scene(env.simulator)
@@ -119,7 +119,7 @@ def test_a_steady_one_takes_the_bowl_by_the_same_side_in_every_scene():
             grasp = best_grasp(scene, bowl, move=move, preference=preference)
             seen.add((grasp.yaw, grasp.near))
     env.close()
-    assert len(sides[STEADY]) == 1 < len(sides[ROOMIEST])
+    assert len(sides[CONSISTENT]) == 1 < len(sides[MOST_CLEARANCE])
 
 
 def test_it_opens_a_drawer_and_puts_the_bowl_inside():

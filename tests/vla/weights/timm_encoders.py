@@ -1,8 +1,8 @@
 """timm's own vision transformers, for comparison.
 
 timm is installed without torchvision (`pip install --no-deps timm`), whose operators do not load on CPU builds of
-PyTorch.
-Its transformers use none of it, but its modules import names from it, so an empty package stands in while they load.
+PyTorch. timm's transformers use nothing of torchvision, but its modules import names from it, so an empty package
+stands in while they load.
 """
 
 import importlib.abc
