@@ -13,12 +13,12 @@ from typing import Protocol
 
 from evals.batching import Batcher
 from evals.caller import Caller, PolicyFailedError
+from evals.checks import checked_chunk
 from evals.contract import PrivilegedPolicy
 from evals.engine.messages import Answer, Ask, Assignment, Built, Event, Lost, Report
 from evals.errors import RunIncompleteError
 from evals.gates.answers import Answers
 from evals.record import Recorder
-from evals.rollout import checked_chunk
 from evals.schedule import Schedule
 from evals.setup import Setup
 from evals.types import ActionChunk, Episode, EpisodeResult, Status, Suite

@@ -10,9 +10,8 @@ from time import perf_counter  # by name: a plugin that patches the module must 
 
 import numpy as np
 
+from evals.checks import check_step, check_vector, checked_chunk
 from evals.contract import Env
-from evals.errors import PolicyOutputError
-from evals.outputs import check_step, check_vector
 from evals.types import ActionChunk, Episode, FloatArray, Image, Observation, Seconds, Step, Suite, digest
 
 Ask = Callable[[Observation], ActionChunk]
@@ -169,41 +168,6 @@ def _keep(trace: Trace, step: Step, rollout_config: RolloutConfig) -> None:
     trace.sim_state.append(np.array(step.sim_state))
     if rollout_config.video_camera and step.observation is not None:
         trace.frames.append(np.array(step.observation.images[rollout_config.video_camera]))
-
-
-def checked_chunk(chunk: object, replan_every: int, suite: Suite) -> ActionChunk:
-    """Return a chunk as plain data of its own, with the actions that will be run, `[replan_every, 7]`.
-
-    Raises:
-        PolicyOutputError: what is wrong with it.
-    """
-    if not isinstance(chunk, ActionChunk):
-        raise PolicyOutputError(f"The policy returned {type(chunk).__name__}, expected evals.types.ActionChunk.")
-    actions, motion, dim = chunk.actions, chunk.motion, suite.action_space.dim
-    if isinstance(actions, np.ndarray) and type(actions) is not np.ndarray:
-        got = type(actions).__name__
-        raise PolicyOutputError(f"ActionChunk.actions is a {got}, expected a plain array: use np.array({got}).")
-    if not isinstance(actions, np.ndarray) or actions.dtype != np.float64:
-        got = getattr(actions, "dtype", type(actions).__name__)
-        raise PolicyOutputError(f"ActionChunk.actions has dtype {got}, expected a float64 array: use .astype(float).")
-    if actions.ndim != 2 or actions.shape[1] != dim or not len(actions):
-        raise PolicyOutputError(f"ActionChunk.actions has shape {actions.shape}, expected [K >= 1, {dim}].")
-    if len(actions) < replan_every:
-        raise PolicyOutputError(
-            f"The policy returned a chunk of {len(actions)} actions, but replan_every is {replan_every}: "
-            "lower --replan-every or return longer chunks."
-        )
-    if not np.isfinite(actions).all():
-        row, column = np.argwhere(~np.isfinite(actions))[0]
-        raise PolicyOutputError(f"ActionChunk.actions[{row}, {column}] is {actions[row, column]}; it must be finite.")
-    if motion is not None and not isinstance(motion, str):
-        raise PolicyOutputError(f"ActionChunk.motion is {type(motion).__name__}, expected text or None.")
-    return ActionChunk(actions[:replan_every].copy(), None if motion is None else str.__str__(motion))
-
-
-def checked_actions(chunk: object, replan_every: int, suite: Suite) -> FloatArray:
-    """Return the actions of a chunk that will be run, `[replan_every, 7]`, or raise what is wrong with it."""
-    return checked_chunk(chunk, replan_every, suite).actions
 
 
 def _finish(trace: Trace, clock: _Clock, at_reset: bool, scene_hash: str, last: Step) -> Rollout:

@@ -10,8 +10,9 @@ from multiprocessing.connection import Connection
 from time import monotonic  # by name: a plugin that patches the module must not reach it
 from typing import Any
 
-from evals.batching import fresh, paired
+from evals.batching import fresh
 from evals.caller import PolicyFailedError
+from evals.checks import paired
 from evals.contract import Env, Policy, PrivilegedPolicy
 from evals.engine.messages import Answer, Ask, Assignment, Beat, Built, Message, Phase, Report, WorkerSpec
 from evals.errors import EnvOutputError, PolicyOutputError

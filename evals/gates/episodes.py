@@ -6,10 +6,10 @@ from itertools import combinations
 
 import numpy as np
 
+from evals.checks import check_step
 from evals.contract import PrivilegedPolicy
 from evals.errors import EnvOutputError, UsageError
 from evals.gates.result import GateContext, GateResult
-from evals.outputs import check_step
 from evals.registry import load_object
 from evals.rollout import Rollout, RolloutConfig, rollout
 from evals.types import FloatArray
