@@ -209,7 +209,10 @@ class VlaPolicy:
 
 
 def axis_angle_from_euler_xyz(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn roll, pitch, yaw about fixed axes, `[N, 3]` radians, into axis-angle `[N, 3]`."""
+    """Turn roll, pitch, yaw about fixed axes, `[N, 3]` radians, into axis-angle `[N, 3]`.
+
+    All rows at once; evals.rotations takes one, and differs in the last bit.
+    """
     half = angles / 2
     (cr, cp, cy), (sr, sp, sy) = np.cos(half).T, np.sin(half).T
     w = cr * cp * cy + sr * sp * sy
