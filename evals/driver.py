@@ -200,5 +200,7 @@ class Driver:
             official=episode.initial_state < self._setup.suite.protocol.initial_states,
             worker=worker,
             attempt=assignment.attempt,
-            **vars(report),
+            status=report.status,
+            error=report.error,
+            **vars(report.outcome),
         )

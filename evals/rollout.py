@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter  # by name: a plugin that patches the module must not reach it
@@ -12,7 +12,7 @@ import numpy as np
 
 from evals.checks import check_step, check_vector, checked_chunk
 from evals.contract import Env
-from evals.types import ActionChunk, Episode, FloatArray, Image, Observation, Seconds, Step, Suite, digest
+from evals.types import ActionChunk, Episode, FloatArray, Image, Observation, Outcome, Seconds, Step, Suite, digest
 
 Ask = Callable[[Observation], ActionChunk]
 
@@ -52,15 +52,7 @@ class Trace:
 class Rollout:
     """An episode that ran to its end."""
 
-    success_first: int | None
-    success_ever: bool
-    success_last: bool
-    success_at_reset: bool
-    steps: int
-    seconds: Seconds
-    trajectory_hash: str
-    scene_hash: str
-    partial: Mapping[str, bool]
+    outcome: Outcome
     trace: Trace
 
 
@@ -176,7 +168,7 @@ def _finish(trace: Trace, clock: _Clock, at_reset: bool, scene_hash: str, last: 
         sha.update(action.tobytes())
         sha.update(sim_state.tobytes())
     first = trace.success.index(True) + 1 if any(trace.success) else None
-    return Rollout(
+    outcome = Outcome(
         success_first=first,
         success_ever=first is not None,
         success_last=bool(trace.success and trace.success[-1]),
@@ -186,5 +178,5 @@ def _finish(trace: Trace, clock: _Clock, at_reset: bool, scene_hash: str, last: 
         trajectory_hash=sha.hexdigest()[:16],
         scene_hash=scene_hash,
         partial={name: bool(holds) for name, holds in last.partial.items()},
-        trace=trace,
     )
+    return Rollout(outcome, trace)
