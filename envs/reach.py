@@ -206,6 +206,7 @@ def _draw(world: _World, table_height: float, camera: Camera) -> Image:
     return image
 
 
+# These differ from evals.rotations in the last bit, on which recorded trajectories and states depend.
 def _quat_wxyz_from_axis_angle(axis_angle: FloatArray) -> FloatArray:
     angle = float(np.linalg.norm(axis_angle))
     # sin(angle / 2) / angle, which is finite at zero.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from evals.caller import Caller, PolicyFailedError
+from evals.checks import paired
 from evals.contract import Policy
 from evals.engine.messages import Answer
 from evals.errors import PolicyOutputError
@@ -73,17 +74,3 @@ def fresh(observation: Observation) -> Observation:
         images={name: image.copy() for name, image in observation.images.items()},
         state=observation.state.copy(),
     )
-
-
-def paired(chunks: object, expected: int) -> list[ActionChunk]:
-    """Return what `Policy.act` answered if it is a list of the length that was asked for.
-
-    Raises:
-        PolicyOutputError: it is something else.
-    """
-    if not isinstance(chunks, list) or len(chunks) != expected:
-        got = f"{len(chunks)} chunks" if isinstance(chunks, list) else type(chunks).__name__
-        raise PolicyOutputError(
-            f"Policy.act returned {got} for {expected} observations; expected a list with one chunk for each."
-        )
-    return chunks

@@ -21,14 +21,13 @@ from contextlib import closing
 
 import numpy as np
 
+from evals.checks import check_step, check_vector, checked_chunk, paired
 from evals.contract import Env, Policy, PrivilegedPolicy
 from evals.errors import ContractError, ConventionWarning, EnvOutputError, PolicyOutputError, SpaceMismatchError
 from evals.gates import MakeEnv, golden, space_differences
 from evals.gates.answers import remarks
-from evals.outputs import check_step, check_vector
 from evals.registry import make_env as registered_env
-from evals.rollout import checked_actions
-from evals.types import ActionChunk, Episode, FloatArray, Observation, Suite
+from evals.types import Episode, FloatArray, Observation, Suite
 
 STEPS = 3
 ROTATION_NUMBERS = {"axis_angle": 3, "euler_xyz": 3, "quat_wxyz": 4, "quat_xyzw": 4, "none": 0}
@@ -211,25 +210,10 @@ def _answers(policy: Policy, suite: Suite, batches: list[list[Observation]]) -> 
     episodes = [seen.episode for seen in batches[0]]
     for episode in episodes:
         policy.begin(episode)
-    answers = [_chunks(policy, batch) for batch in batches]
+    answers = [paired(policy.act(list(batch)), len(batch)) for batch in batches]
     for episode in episodes:
         policy.end(episode)
-    return [[checked_actions(chunk, policy.replan_every, suite) for chunk in chunks] for chunks in answers]
-
-
-def _chunks(policy: Policy, batch: list[Observation]) -> list[ActionChunk]:
-    chunks = policy.act(batch)
-    if not isinstance(chunks, list) or len(chunks) != len(batch):
-        got = f"a list of {len(chunks)}" if isinstance(chunks, list) else type(chunks).__name__
-        raise PolicyOutputError(
-            f"Policy {policy.name!r} answered {len(batch)} observations with {got}, expected a list."
-        )
-    for chunk in chunks:
-        if isinstance(chunk, ActionChunk) and not isinstance(chunk.motion, str | None):
-            raise PolicyOutputError(
-                f"Policy {policy.name!r}: ActionChunk.motion is {chunk.motion!r}, expected text or None."
-            )
-    return chunks
+    return [[checked_chunk(chunk, policy.replan_every, suite).actions for chunk in chunks] for chunks in answers]
 
 
 def _same_answers(

@@ -13,12 +13,12 @@ from typing import Protocol
 
 from evals.batching import Batcher
 from evals.caller import Caller, PolicyFailedError
+from evals.checks import checked_chunk
 from evals.contract import PrivilegedPolicy
 from evals.engine.messages import Answer, Ask, Assignment, Built, Event, Lost, Report
 from evals.errors import RunIncompleteError
 from evals.gates.answers import Answers
 from evals.record import Recorder
-from evals.rollout import checked_chunk
 from evals.schedule import Schedule
 from evals.setup import Setup
 from evals.types import ActionChunk, Episode, EpisodeResult, Status, Suite
@@ -200,5 +200,7 @@ class Driver:
             official=episode.initial_state < self._setup.suite.protocol.initial_states,
             worker=worker,
             attempt=assignment.attempt,
-            **vars(report),
+            status=report.status,
+            error=report.error,
+            **vars(report.outcome),
         )

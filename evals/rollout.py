@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter  # by name: a plugin that patches the module must not reach it
 
 import numpy as np
 
+from evals.checks import check_step, check_vector, checked_chunk
 from evals.contract import Env
-from evals.errors import PolicyOutputError
-from evals.outputs import check_step, check_vector
-from evals.types import ActionChunk, Episode, FloatArray, Image, Observation, Seconds, Step, Suite, digest
+from evals.types import ActionChunk, Episode, FloatArray, Image, Observation, Outcome, Seconds, Step, Suite, digest
 
 AskPolicy = Callable[[Observation], ActionChunk]
 
@@ -53,15 +52,7 @@ class Trace:
 class Rollout:
     """An episode that ran to its end."""
 
-    success_first: int | None
-    success_ever: bool
-    success_last: bool
-    success_at_reset: bool
-    steps: int
-    seconds: Seconds
-    trajectory_hash: str
-    scene_hash: str
-    partial: Mapping[str, bool]
+    outcome: Outcome
     trace: Trace
 
 
@@ -171,48 +162,13 @@ def _keep(trace: Trace, step: Step, rollout_config: RolloutConfig) -> None:
         trace.frames.append(np.array(step.observation.images[rollout_config.video_camera]))
 
 
-def checked_chunk(chunk: object, replan_every: int, suite: Suite) -> ActionChunk:
-    """Return a chunk as plain data of its own, with the actions that will be run, `[replan_every, 7]`.
-
-    Raises:
-        PolicyOutputError: what is wrong with it.
-    """
-    if not isinstance(chunk, ActionChunk):
-        raise PolicyOutputError(f"The policy returned {type(chunk).__name__}, expected evals.types.ActionChunk.")
-    actions, motion, dim = chunk.actions, chunk.motion, suite.action_space.dim
-    if isinstance(actions, np.ndarray) and type(actions) is not np.ndarray:
-        got = type(actions).__name__
-        raise PolicyOutputError(f"ActionChunk.actions is a {got}, expected a plain array: use np.array({got}).")
-    if not isinstance(actions, np.ndarray) or actions.dtype != np.float64:
-        got = getattr(actions, "dtype", type(actions).__name__)
-        raise PolicyOutputError(f"ActionChunk.actions has dtype {got}, expected a float64 array: use .astype(float).")
-    if actions.ndim != 2 or actions.shape[1] != dim or not len(actions):
-        raise PolicyOutputError(f"ActionChunk.actions has shape {actions.shape}, expected [K >= 1, {dim}].")
-    if len(actions) < replan_every:
-        raise PolicyOutputError(
-            f"The policy returned a chunk of {len(actions)} actions, but replan_every is {replan_every}: "
-            "lower --replan-every or return longer chunks."
-        )
-    if not np.isfinite(actions).all():
-        row, column = np.argwhere(~np.isfinite(actions))[0]
-        raise PolicyOutputError(f"ActionChunk.actions[{row}, {column}] is {actions[row, column]}; it must be finite.")
-    if motion is not None and not isinstance(motion, str):
-        raise PolicyOutputError(f"ActionChunk.motion is {type(motion).__name__}, expected text or None.")
-    return ActionChunk(actions[:replan_every].copy(), None if motion is None else str.__str__(motion))
-
-
-def checked_actions(chunk: object, replan_every: int, suite: Suite) -> FloatArray:
-    """Return the actions of a chunk that will be run, `[replan_every, 7]`, or raise what is wrong with it."""
-    return checked_chunk(chunk, replan_every, suite).actions
-
-
 def _finish(trace: Trace, clock: _Clock, at_reset: bool, scene_hash: str, last: Step) -> Rollout:
     sha = hashlib.sha256(trace.sim_state[0].tobytes())
     for action, sim_state in zip(trace.actions, trace.sim_state[1:], strict=True):
         sha.update(action.tobytes())
         sha.update(sim_state.tobytes())
     first = trace.success.index(True) + 1 if any(trace.success) else None
-    return Rollout(
+    outcome = Outcome(
         success_first=first,
         success_ever=first is not None,
         success_last=bool(trace.success and trace.success[-1]),
@@ -222,5 +178,5 @@ def _finish(trace: Trace, clock: _Clock, at_reset: bool, scene_hash: str, last: 
         trajectory_hash=sha.hexdigest()[:16],
         scene_hash=scene_hash,
         partial={name: bool(holds) for name, holds in last.partial.items()},
-        trace=trace,
     )
+    return Rollout(outcome, trace)

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from evals.errors import ContractError
+
 RotationFormat = Literal["axis_angle", "euler_xyz", "quat_wxyz", "quat_xyzw", "none"]
 
 
@@ -63,6 +65,24 @@ class StateSpace:
     rotation: RotationFormat = "axis_angle"
     frame: Literal["base", "world"] = "world"
     source: str = ""
+
+
+def gripper_level(space: ActionSpace, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return how far entries 6 of actions open the gripper, of any shape: 1 = open, 0 = closed.
+
+    Raises:
+        ContractError: the space has one number for open and closed.
+    """
+    if space.gripper_open == space.gripper_closed:
+        raise ContractError(f"ActionSpace: gripper_open and gripper_closed are both {space.gripper_open}.")
+    span = space.gripper_open - space.gripper_closed
+    level: npt.NDArray[np.float64] = np.clip((np.asarray(values, np.float64) - space.gripper_closed) / span, 0.0, 1.0)
+    return level
+
+
+def gripper_command(space: ActionSpace, levels: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return the entries 6 of actions that open the gripper where its level is more than half, else close it."""
+    return np.where(levels > 0.5, space.gripper_open, space.gripper_closed)
 
 
 def differences(got: ActionSpace | StateSpace, expected: ActionSpace | StateSpace) -> list[str]:

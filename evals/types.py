@@ -220,18 +220,41 @@ class Seconds:
 
 
 @dataclass(frozen=True)
-class EpisodeResult:
-    """One line of `episodes.jsonl`.
+class Outcome:
+    """What came of an episode.
 
     Attributes:
         success_first: control step after which the success rule first held, or None.
         success_ever: whether it held after any step.
         success_last: whether it held after the last step.
         success_at_reset: whether it held before the first action (free points).
-        official: whether the initial state is one of the protocol's.
         trajectory_hash: hash of every action and every simulator state; equal for equal trajectories.
         scene_hash: hash of what the simulator state does not hold, fixture poses included, after reset.
-        partial: the last step's `Step.partial`; in the line, each is a field `partial.<name>`.
+        partial: the last step's `Step.partial`.
+    """
+
+    success_first: int | None = None
+    success_ever: bool = False
+    success_last: bool = False
+    success_at_reset: bool = False
+    steps: int = 0
+    seconds: Seconds = field(default_factory=Seconds)
+    trajectory_hash: str = ""
+    scene_hash: str = ""
+    partial: Mapping[str, bool] = field(default_factory=dict, hash=False)
+
+    def succeeded(self, rule: SuccessRule) -> bool:
+        """Return whether it counts as a success by a rule."""
+        return self.success_last if rule == "last" else self.success_ever
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One line of `episodes.jsonl`: an episode's identity, its `Outcome`, and how it was run.
+
+    Attributes:
+        official: whether the initial state is one of the protocol's.
+        partial: in the line, each is a field `partial.<name>`.
     """
 
     suite: str

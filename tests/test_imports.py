@@ -15,6 +15,7 @@ RECORDED = {
     "evals.errors",
     "evals.provenance",
     "evals.record",
+    "evals.spaces",
     "evals.summary",
     "evals.summary_format",
     "evals.types",

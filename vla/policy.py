@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evals.errors import SpaceMismatchError, UnknownNameError, UsageError
 from evals.registry import load_suite
-from evals.spaces import ActionSpace
+from evals.spaces import ActionSpace, gripper_command
 from evals.types import ActionChunk, Episode, Observation, Suite
 from vla.actions import normalize_state, unnormalize_affine
 from vla.data.convention import Convention, Rotation
@@ -31,8 +31,6 @@ RotationOption = Literal["as_trained", "axis_angle", "euler_xyz"]
 RELEASED = Path(__file__).parent / "checkpoints" / "tiny-libero-spatial"
 RELEASED_FOR = "libero_spatial"
 """The trained model that comes with the package, and the suite whose demonstrations it was fine-tuned on."""
-
-_OPEN_LEVEL = 0.5
 
 
 @dataclass(frozen=True)
@@ -206,13 +204,15 @@ class VlaPolicy:
         actions = unnormalize_affine(normalized, self._statistics)
         if self._options.rotation == "euler_xyz":
             actions[:, 3:6] = axis_angle_from_euler_xyz(actions[:, 3:6])
-        space = self.action_space
-        actions[:, GRIPPER] = np.where(actions[:, GRIPPER] > _OPEN_LEVEL, space.gripper_open, space.gripper_closed)
+        actions[:, GRIPPER] = gripper_command(self.action_space, actions[:, GRIPPER])
         return ActionChunk(actions, answer.motion)
 
 
 def axis_angle_from_euler_xyz(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn roll, pitch, yaw about fixed axes, `[N, 3]` radians, into axis-angle `[N, 3]`."""
+    """Turn roll, pitch, yaw about fixed axes, `[N, 3]` radians, into axis-angle `[N, 3]`.
+
+    All rows at once; evals.rotations takes one, and differs in the last bit.
+    """
     half = angles / 2
     (cr, cp, cy), (sr, sp, sy) = np.cos(half).T, np.sin(half).T
     w = cr * cp * cy + sr * sp * sy

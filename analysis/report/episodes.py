@@ -6,7 +6,6 @@ import base64
 import contextlib
 import itertools
 import lzma
-import math
 import os
 import struct
 import tokenize
@@ -22,13 +21,15 @@ import numpy.typing as npt
 
 from analysis.recorded import labels_of
 from evals.errors import RecordError
-from evals.record import HEADER, Run
+from evals.record import HEADER, Run, action_space_of
+from evals.spaces import ActionSpace, gripper_level
 from evals.types import EpisodeResult
 from vla.motion.labellers import AdaptiveLabeller
 from vla.motion.language import describe
 from vla.statistics import ActionStatistics, statistics_of
 
 TRACES, VIDEOS = "traces", "videos"
+_Scale = tuple[ActionSpace, ActionStatistics]
 _WORDS = {"policy_error": "policy error", "sim_error": "simulator error", "timeout": "timed out"}
 
 
@@ -129,10 +130,10 @@ def episodes_of(run: Run, label: str, films: Films, folder: Path) -> Iterator[Ep
         folder: where the report will lie.
     """
     names = labels_of(run)
-    statistics = _statistics(run)
+    scale = _scale(run)
     for result in sorted(run.results, key=lambda r: (_rank(r), r.task, r.initial_state, r.seed)):
         detailed = _rank(result) < 2
-        told, note = _told(run, result, statistics)
+        told, note = _told(run, result, scale)
         yield EpisodeView(
             run=label,
             suite=result.suite,
@@ -147,7 +148,7 @@ def episodes_of(run: Run, label: str, films: Films, folder: Path) -> Iterator[Ep
         )
 
 
-def _told(run: Run, result: EpisodeResult, statistics: ActionStatistics | None) -> tuple[tuple[Moment, ...], str]:
+def _told(run: Run, result: EpisodeResult, scale: _Scale | None) -> tuple[tuple[Moment, ...], str]:
     """Return what was said beside what was done in an episode, and why it cannot be told, if it cannot."""
     file = _trace_file(run, result)
     if not file.exists():
@@ -156,20 +157,20 @@ def _told(run: Run, result: EpisodeResult, statistics: ActionStatistics | None) 
         trace = read_trace(file)
     except RecordError as error:
         return (), str(error)
-    if statistics is None:
-        return (), f"{HEADER} does not say which settling action holds the gripper open: {TRACES} are not shown."
-    return tuple(moments(trace, run, statistics)), ""
+    if scale is None:
+        return (), f"{HEADER} does not say what opens the gripper: {TRACES} are not shown."
+    return tuple(moments(trace, *scale)), ""
 
 
-def moments(trace: TraceArrays, run: Run, statistics: ActionStatistics) -> Iterator[Moment]:
+def moments(trace: TraceArrays, space: ActionSpace, statistics: ActionStatistics) -> Iterator[Moment]:
     """Yield what was said beside what was done, runs of equal steps together.
 
     What was done is what the adaptive labeller reads in the actions that ran, scaled by the run's own actions.
     """
     if not len(trace.actions):
         return
-    actions = gripper_as_level(trace.actions, opened_by(run))
-    done = [describe(motion) for motion in AdaptiveLabeller().label(actions, statistics)]
+    labels = AdaptiveLabeller().label(_gripper_as_level(trace.actions, space), statistics)
+    done = [describe(motion) for motion in labels]
     steps = zip(map(str, trace.said), done, map(bool, trace.success), strict=True)
     at = 0
     for (said, moved, success), group in itertools.groupby(steps):
@@ -178,16 +179,8 @@ def moments(trace: TraceArrays, run: Run, statistics: ActionStatistics) -> Itera
         at += length
 
 
-def gripper_as_level(actions: npt.NDArray[np.float64], opened: float) -> npt.NDArray[np.float64]:
-    """Return actions `[T, 7]` with entry 6 as a level, 1 = open, where `opened` opens the gripper."""
-    return np.column_stack([actions[:, :6], np.clip((actions[:, 6] / opened + 1) / 2, 0, 1)])
-
-
-def opened_by(run: Run) -> float:
-    """Return the gripper's entry of the settling action, which keeps it open in every protocol; 0 if none is told."""
-    action = run.header.protocol.get("settle_action")
-    value = action[6] if isinstance(action, list) and len(action) == 7 else 0.0
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+def _gripper_as_level(actions: npt.NDArray[np.float64], space: ActionSpace) -> npt.NDArray[np.float64]:
+    return np.column_stack([actions[:, :6], gripper_level(space, actions[:, 6])])
 
 
 def read_trace(file: Path) -> TraceArrays:
@@ -211,17 +204,17 @@ def read_trace(file: Path) -> TraceArrays:
     return TraceArrays(actions.astype(np.float64), said, success)
 
 
-def _statistics(run: Run) -> ActionStatistics | None:
-    """Return the statistics of the actions in all traces that read, or None if there are none."""
-    opened = opened_by(run)
-    if not opened:
+def _scale(run: Run) -> _Scale | None:
+    """Return what a run's actions mean, and their statistics in all traces that read; None if nobody says the first."""
+    space = action_space_of(run.header)
+    if space is None or space.gripper_open == space.gripper_closed:
         return None
     actions = []
     for file in (_trace_file(run, result) for result in run.results):
         with contextlib.suppress(RecordError):
             if file.exists() and len(found := read_trace(file).actions):
-                actions.append(gripper_as_level(found, opened))
-    return statistics_of(run.header.suite["name"], actions or [np.zeros((1, 7))])
+                actions.append(_gripper_as_level(found, space))
+    return space, statistics_of(run.header.suite["name"], actions or [np.zeros((1, 7))])
 
 
 def _trace_file(run: Run, result: EpisodeResult) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 from evals.engine.child import Surroundings
 from evals.errors import UsageError
 from evals.rollout import RolloutConfig
-from evals.types import ActionChunk, Episode, Observation, Seconds, Status, Suite
+from evals.types import ActionChunk, Episode, Observation, Outcome, Status, Suite
 
 Videos = Literal["none", "failures", "all"]
 Phase = Literal["build", "reset", "step"]
@@ -119,15 +118,7 @@ class Report:
 
     status: Status
     error: str | None = None
-    success_first: int | None = None
-    success_ever: bool = False
-    success_last: bool = False
-    success_at_reset: bool = False
-    steps: int = 0
-    seconds: Seconds = field(default_factory=Seconds)
-    trajectory_hash: str = ""
-    scene_hash: str = ""
-    partial: Mapping[str, bool] = field(default_factory=dict)
+    outcome: Outcome = field(default_factory=Outcome)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from multiprocessing.connection import Connection
 from time import monotonic  # by name: a plugin that patches the module must not reach it
 from typing import Any
 
-from evals.batching import fresh, paired
+from evals.batching import fresh
 from evals.caller import PolicyFailedError
+from evals.checks import paired
 from evals.contract import Env, Policy, PrivilegedPolicy
 from evals.engine.messages import Answer, Ask, Assignment, Beat, Built, Message, Phase, Report, WorkerSpec
 from evals.errors import EnvOutputError, PolicyOutputError
@@ -84,18 +85,8 @@ class _Worker:
         except BaseException:  # noqa: BLE001 - the border between a simulator, its sys.exit included, and the record
             self.close()
             return Report(Status.SIM_ERROR, traceback.format_exc(limit=-8))
-        return Report(
-            status=Status.SUCCESS if _succeeded(done, self._spec.suite.protocol.success) else Status.FAILURE,
-            success_first=done.success_first,
-            success_ever=done.success_ever,
-            success_last=done.success_last,
-            success_at_reset=done.success_at_reset,
-            steps=done.steps,
-            seconds=done.seconds,
-            trajectory_hash=done.trajectory_hash,
-            scene_hash=done.scene_hash,
-            partial=done.partial,
-        )
+        status = Status.SUCCESS if done.outcome.succeeded(self._spec.suite.protocol.success) else Status.FAILURE
+        return Report(status, outcome=done.outcome)
 
     def close(self) -> None:
         """Free the env."""
@@ -174,14 +165,11 @@ class _Worker:
         spec = self._spec
         if spec.traces:
             save_trace(spec.folder / "traces" / f"{episode.id}.npz", done.trace)
-        succeeded = _succeeded(done, spec.suite.protocol.success)
-        if spec.videos == "all" or (spec.videos == "failures" and not succeeded):
+        if spec.videos == "all" or (
+            spec.videos == "failures" and not done.outcome.succeeded(spec.suite.protocol.success)
+        ):
             hz = spec.suite.action_space.control_hz
             save_video(spec.folder / "videos" / f"{episode.id}.mp4", done.trace.frames, hz)
-
-
-def _succeeded(done: Rollout, rule: str) -> bool:
-    return done.success_last if rule == "last" else done.success_ever
 
 
 @contextlib.contextmanager

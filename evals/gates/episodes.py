@@ -6,13 +6,13 @@ from itertools import combinations
 
 import numpy as np
 
+from evals.checks import check_step
 from evals.contract import PrivilegedPolicy
 from evals.errors import EnvOutputError, UsageError
 from evals.gates.result import GateContext, GateResult
-from evals.outputs import check_step
 from evals.registry import load_object
-from evals.rollout import Rollout, RolloutConfig, rollout
-from evals.types import FloatArray
+from evals.rollout import RolloutConfig, rollout
+from evals.types import FloatArray, Outcome
 
 RESETS = 3
 
@@ -87,15 +87,14 @@ def expert(context: GateContext) -> GateResult:
     if not isinstance(policy, PrivilegedPolicy):
         return GateResult("expert", False, commanded, f"{suite.expert} keeps no attach()", "see PrivilegedPolicy")
     try:
-        result = _play(context, policy)
+        outcome = _play(context, policy)
     except UsageError as error:  # it has no skill for this task
         return GateResult("expert", None, commanded, str(error), "")
-    scored = {"first": result.success_ever, "ever": result.success_ever, "last": result.success_last}
     return GateResult(
         "expert",
-        scored[suite.protocol.success],
+        outcome.succeeded(suite.protocol.success),
         commanded,
-        f"success at step {result.success_first}" if result.success_ever else f"no success in {result.steps} steps",
+        f"success at step {outcome.success_first}" if outcome.success_ever else f"no success in {outcome.steps} steps",
         "actions do not do what they say: look at the other gates first, then record a video of the expert",
     )
 
@@ -107,7 +106,7 @@ def _scene(context: GateContext, state: int) -> FloatArray:
     return np.concatenate([sim_state, context.env.static_state(), *positions])
 
 
-def _play(context: GateContext, policy: PrivilegedPolicy) -> Rollout:
+def _play(context: GateContext, policy: PrivilegedPolicy) -> Outcome:
     episode, rollout_config = context.episode(), RolloutConfig(policy.replan_every, cameras=context.cameras)
     policy.attach(context.env)
     policy.begin(episode)
@@ -115,4 +114,4 @@ def _play(context: GateContext, policy: PrivilegedPolicy) -> Rollout:
         context.env, context.suite, episode, lambda seen: policy.act([seen])[0], rollout_config, lambda phase: None
     )
     policy.end(episode)
-    return result
+    return result.outcome

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evals.errors import RunFolderError
+from evals.errors import ContractError, RunFolderError, UnknownNameError
 from evals.record.files import is_plain, read_whole, write_whole
+from evals.registry import load_suite
+from evals.spaces import ActionSpace, StateSpace
 from evals.types import Suite, Task
 
-FORMAT = 1
+FORMAT = 2
 HEADER, EPISODES = "run.json", "episodes.jsonl"
+_SPACES: Mapping[str, Any] = {"action_space": ActionSpace, "state_space": StateSpace}
+# Part of a header that a run which goes on must have too -> how a sentence begins that names a difference.
+_COMPARED = {
+    "config": "",
+    "conditions": "condition ",
+    "protocol": "protocol ",
+    "action_space": "action space ",
+    "state_space": "state space ",
+}
 CONDITIONS = ("size", "init", "pretrain_target", "motion", "method")
 
 
@@ -27,6 +40,8 @@ class Header:
         suite: name and tasks, so that a record reads without the plugin.
         conditions: what tables group by, the keys of `CONDITIONS`; free text.
         sessions: one entry a start of the run: provenance, command, plan.
+        action_space: what the numbers of its actions mean; None in records of format 1, which do not say it.
+        state_space: the same for `Observation.state`.
     """
 
     config: Mapping[str, Any]
@@ -35,12 +50,15 @@ class Header:
     suite: Mapping[str, Any]
     conditions: Mapping[str, str] = field(default_factory=dict)
     sessions: Sequence[Mapping[str, Any]] = ()
+    action_space: ActionSpace | None = None
+    state_space: StateSpace | None = None
 
     @classmethod
     def of(cls, suite: Suite, config: Mapping[str, Any], conditions: Mapping[str, str]) -> Header:
         """Build the header of a new run."""
         described = {"name": suite.name, "tasks": [asdict(task) for task in suite.tasks]}
-        return cls(config, asdict(suite.protocol), suite.protocol.hash, described, dict(conditions))
+        protocol, spaces = suite.protocol, (suite.action_space, suite.state_space)
+        return cls(config, asdict(protocol), protocol.hash, described, dict(conditions), (), *spaces)
 
 
 def read_header(path: Path) -> Header:
@@ -59,7 +77,8 @@ def read_header(path: Path) -> Header:
             raise RunFolderError(
                 f"{file} has format {version}; this version reads up to {FORMAT}. Upgrade motion-vla to read it."
             )
-        header = Header(**data)
+        spaces = {name: _space(name, kind, data.get(name)) for name, kind in _SPACES.items()}
+        header = Header(**{**data, **spaces})
         _check(header)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -83,15 +102,42 @@ def write_header(path: Path, header: Header) -> None:
 def changes(old: Header, new: Header) -> list[str]:
     """Return what of a recorded configuration differs from one that is asked for, one sentence each."""
     lines = []
-    for kind, a, b in (("", old.config, new.config), ("condition ", old.conditions, new.conditions)):
-        for name in sorted({*a, *b}):
+    recorded, asked = (json.loads(json.dumps(asdict(header))) for header in (old, new))
+    for part, word in _COMPARED.items():
+        a, b = recorded[part], asked[part]
+        for name in sorted({*a, *b}) if a is not None else ():
             if a.get(name) != b.get(name):
-                lines.append(f"{kind}{name}: recorded {a.get(name)!r}, asked for {b.get(name)!r}")
-    fresh = json.loads(json.dumps(new.protocol))
-    for name in sorted({*old.protocol, *fresh}):
-        if old.protocol.get(name) != fresh.get(name):
-            lines.append(f"protocol {name}: recorded {old.protocol.get(name)!r}, asked for {fresh.get(name)!r}")
+                lines.append(f"{word}{name}: recorded {a.get(name)!r}, asked for {b.get(name)!r}")
     return lines
+
+
+def action_space_of(header: Header) -> ActionSpace | None:
+    """Return what the numbers of a run's actions mean.
+
+    Records of format 1 do not say it: for them the installed suite does, or nobody, which is None.
+    """
+    if header.action_space is None:
+        with contextlib.suppress(UnknownNameError, ContractError):
+            return load_suite(header.suite["name"]).action_space
+    return header.action_space
+
+
+def _space(name: str, kind: Any, data: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return a space that was written as plain data; None where a record of format 1 has none.
+
+    Raises:
+        TypeError: a field is unknown, missing, or of another type than it has to be.
+    """
+    if data is None:
+        return None
+    space = kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in _require(name, data, dict).items()})
+    for key, value in vars(space).items():
+        expected = kind.__dataclass_fields__[key].default
+        if isinstance(expected, float) and not (type(value) in (int, float) and math.isfinite(value)):
+            raise TypeError(f"{key} of {name} is {value!r}, expected a number")
+        if not isinstance(expected, float) and not isinstance(value, tuple if key == "names" else str):
+            raise TypeError(f"{key} of {name} is {type(value).__name__}")
+    return space
 
 
 def _check(header: Header) -> None:

@@ -188,7 +188,8 @@ class Recorder:
                 f"{self.path} holds a run with another configuration:\n{lines}\n"
                 "Choose another folder with --out, or run the recorded configuration to continue it."
             )
-        return old
+        # A record of format 1 lacks the spaces; every other has the same.
+        return replace(old, action_space=header.action_space, state_space=header.state_space)
 
     def _repair(self) -> bool:
         """Cut off a last line that is not whole: its writer was killed inside it, and its episode will run again."""

@@ -15,22 +15,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.record import read_run
+from evals.record import action_space_of, read_run
+from evals.registry import load_suite
+from evals.spaces import ActionSpace, gripper_level
 from studies.motion.corpus import Corpus, LabelledEpisode
 from vla.motion.language import all_motions, motion_index, parse, slots_from_motions
 
 EXPERTS = Path("results/reference/motion/experts.npz")
-
-
-class GripperConvention(NamedTuple):
-    """Control rate of a family of suites and the gripper command that closes its fingers; the other sign opens them."""
-
-    rate_hz: float
-    close: float
-
-
-CONVENTIONS = {"libero": GripperConvention(20.0, close=1.0), "simpler": GripperConvention(5.0, close=-1.0)}
-"""By the first word of a suite's name."""
 
 
 class Scene(NamedTuple):
@@ -42,10 +33,11 @@ class Scene(NamedTuple):
 
 
 class _Recorded(NamedTuple):
-    """A trace's file and its scene."""
+    """A trace's file, its scene, and what the numbers of its actions mean."""
 
     file: Path
     scene: Scene
+    space: ActionSpace
 
 
 class TraceError(ValueError):
@@ -61,13 +53,15 @@ def expert_corpora(split: Literal["tuning", "test"], path: Path = EXPERTS) -> li
         lengths, suite_of, tests = packed["lengths"], packed["suite_of_episode"], packed["is_test"]
         ends = np.cumsum(lengths)
         actions = np.split(packed["actions"].astype(np.float64), ends[:-1])
+        told = "rates" in packed  # older files leave it to the installed suites
+        rates = packed["rates"].tolist() if told else [load_suite(name).action_space.control_hz for name in suites]
         slots = np.split(slots_from_motions([all_motions()[index] for index in packed["motions"]]), ends[:-1])
     corpora = []
     for number, suite in enumerate(suites):
         chosen = np.flatnonzero((suite_of == number) & (tests == (split == "test")))
         episodes = tuple(LabelledEpisode(actions[index], slots[index]) for index in chosen)
         if episodes:
-            corpora.append(Corpus(suite, convention_of(suite).rate_hz, episodes))
+            corpora.append(Corpus(suite, rates[number], episodes))
     return corpora
 
 
@@ -91,7 +85,8 @@ def pack(tuning: Iterable[Path], test: Iterable[Path], path: Path = EXPERTS) -> 
     known = {trace.scene for trace in learned}
     fresh = [trace for trace in _recorded(test) if trace.scene not in known]
     suites = [trace.scene.suite for trace in learned + fresh]
-    traces = [read_trace(trace.file, trace.scene.suite) for trace in learned + fresh]
+    rates = {trace.scene.suite: trace.space.control_hz for trace in learned + fresh}
+    traces = [read_trace(trace.file, trace.space) for trace in learned + fresh]
     if not traces:
         raise TraceError("None of the run folders has traces/*.npz; record them with `vla-eval --traces` first.")
     names = sorted(set(suites))
@@ -99,6 +94,7 @@ def pack(tuning: Iterable[Path], test: Iterable[Path], path: Path = EXPERTS) -> 
     np.savez_compressed(
         path,
         suites=json.dumps(names),
+        rates=np.array([rates[name] for name in names]),
         suite_of_episode=np.array([names.index(suite) for suite in suites], dtype=np.int16),
         is_test=np.arange(len(traces)) >= len(learned),
         lengths=np.array([len(actions) for actions, _ in traces], dtype=np.int32),
@@ -108,7 +104,7 @@ def pack(tuning: Iterable[Path], test: Iterable[Path], path: Path = EXPERTS) -> 
     return {"tuning": len(learned), "test": len(fresh)}
 
 
-def read_trace(file: Path, suite: str) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+def read_trace(file: Path, space: ActionSpace) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Read one trace: actions `[T, 7]` with the gripper as a level (1 = open), and `[T]` motion numbers."""
     with np.load(file) as trace:
         said = "motion" if "motion" in trace.files else "said"  # as older traces call it
@@ -119,27 +115,25 @@ def read_trace(file: Path, suite: str) -> tuple[NDArray[np.float64], NDArray[np.
         intents: Sequence[str] = [str(text) for text in trace[said]]
     if actions.ndim != 2 or actions.shape[1] != 7 or len(actions) != len(intents):
         raise TraceError(f"{file}: actions {actions.shape} and {len(intents)} intents; [T, 7] and T are expected.")
-    sign = -convention_of(suite).close
-    actions[:, 6] = (1 + sign * np.clip(actions[:, 6], -1, 1)) / 2
+    actions[:, 6] = gripper_level(space, actions[:, 6])
     return actions, motion_index(slots_from_motions([parse(text) for text in intents]))
-
-
-def convention_of(suite: str) -> GripperConvention:
-    """Control rate and gripper convention of a suite."""
-    family = suite.split("_")[0]
-    if family not in CONVENTIONS:
-        raise TraceError(f"Suite {suite!r} has no gripper convention here; known are {', '.join(CONVENTIONS)}.")
-    return CONVENTIONS[family]
 
 
 def _recorded(folders: Iterable[Path]) -> list[_Recorded]:
     """All traces of run folders, in the order of their episodes' names."""
     found = []
     for folder in folders:
-        for result in sorted(read_run(folder).results, key=lambda result: result.episode_id):
+        run = read_run(folder)
+        space = action_space_of(run.header)
+        if space is None:
+            suite = run.header.suite["name"]
+            raise TraceError(
+                f"Suite {suite!r} has no gripper convention here: {folder} says none, and no package here offers it."
+            )
+        for result in sorted(run.results, key=lambda result: result.episode_id):
             file = folder / "traces" / f"{result.episode_id}.npz"
             if file.is_file():
-                found.append(_Recorded(file, Scene(result.suite, result.task, result.initial_state)))
+                found.append(_Recorded(file, Scene(result.suite, result.task, result.initial_state), space))
     return found
 
 

@@ -181,7 +181,7 @@ def test_a_policy_that_shares_its_state_between_episodes_is_found():
 def test_a_policy_that_answers_too_few_is_found():
     policy = noop(SUITE)
     policy.act = lambda observations: [ActionChunk(SUITE.action_space.idle()[None])]
-    with pytest.raises(PolicyOutputError, match="answered 2 observations with a list of 1"):
+    with pytest.raises(PolicyOutputError, match="returned 1 chunks for 2 observations"):
         check_policy(policy, SUITE)
 
 

@@ -10,11 +10,11 @@ import pytest
 from envs.reach import suite
 from evals.batching import Batcher
 from evals.caller import Caller
+from evals.checks import checked_chunk
 from evals.contract import one_at_a_time
 from evals.errors import UnknownNameError, UsageError
 from evals.policies.simple import noop, random
 from evals.registry import load_command, load_policy, load_suite
-from evals.rollout import checked_chunk
 from evals.schedule import Schedule
 from evals.types import ActionChunk, Episode, Observation
 

@@ -46,7 +46,7 @@ def with_rule(rule):
 
 def test_an_open_loop_chunk_costs_one_look():
     env, done = play(replan_every=8)
-    assert done.steps == 40
+    assert done.outcome.steps == 40
     assert env.looks == 5
 
 
@@ -54,7 +54,7 @@ def test_filming_looks_at_every_step_and_changes_nothing():
     filmed, with_film = play(replan_every=8, video_camera="agentview")
     _, without = play(replan_every=8)
     assert filmed.looks == 41 == len(with_film.trace.frames)
-    assert with_film.trajectory_hash == without.trajectory_hash
+    assert with_film.outcome.trajectory_hash == without.outcome.trajectory_hash
 
 
 @pytest.mark.parametrize(("rule", "steps_run"), [("first", "until success"), ("last", "all"), ("ever", "all")])
@@ -62,23 +62,23 @@ def test_an_episode_ends_at_success_only_where_the_protocol_says_so(rule, steps_
     chosen = with_rule(rule)
     env = ReachEnv(chosen, chosen.tasks[1], ())
     done = rollout(env, chosen, EPISODE, straight_to_the_ball(env, 1), RolloutConfig(), beat=lambda phase: None)
-    assert done.success_ever
-    assert done.success_first is not None
-    assert done.steps == (done.success_first if steps_run == "until success" else 40)
+    assert done.outcome.success_ever
+    assert done.outcome.success_first is not None
+    assert done.outcome.steps == (done.outcome.success_first if steps_run == "until success" else 40)
 
 
 def test_what_was_said_is_kept_for_every_step():
     env = ReachEnv(REACH, REACH.tasks[1], ())
     done = rollout(env, REACH, EPISODE, straight_to_the_ball(env, 4), RolloutConfig(4), beat=lambda phase: None)
-    assert done.trace.motion == ["move right"] * done.steps
-    assert len(done.trace.sim_state) == done.steps + 1
+    assert done.trace.motion == ["move right"] * done.outcome.steps
+    assert len(done.trace.sim_state) == done.outcome.steps + 1
 
 
 def test_the_trajectory_hash_tells_actions_apart():
     _, still = play(replan_every=1)
     _, moved = play(lambda observation: ActionChunk(np.full((1, 7), 1e-9)))
-    assert still.trajectory_hash != moved.trajectory_hash
-    assert still.scene_hash == moved.scene_hash
+    assert still.outcome.trajectory_hash != moved.outcome.trajectory_hash
+    assert still.outcome.scene_hash == moved.outcome.scene_hash
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_partial_outcomes_are_those_of_the_last_step_and_change_nothing_else():
     done = rollout(env, REACH, EPISODE, straight_to_the_ball(env, 1), RolloutConfig(), beat=lambda phase: None)
     plain = ReachEnv(REACH, REACH.tasks[1], ())
     without = rollout(plain, REACH, EPISODE, straight_to_the_ball(plain, 1), RolloutConfig(), beat=lambda phase: None)
-    assert done.partial == {"moved": True, "grasped": False}
-    assert done.partial["moved"] is True
-    assert without.partial == {}
-    assert done.trajectory_hash == without.trajectory_hash
+    assert done.outcome.partial == {"moved": True, "grasped": False}
+    assert done.outcome.partial["moved"] is True
+    assert without.outcome.partial == {}
+    assert done.outcome.trajectory_hash == without.outcome.trajectory_hash

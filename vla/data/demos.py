@@ -143,6 +143,7 @@ def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, imag
         if said.dtype.kind != "U" or len(said) != len(actions):
             raise ValueError(f"{len(said)} sentences of {said.dtype} for {len(actions)} actions")
     gripper = manifest["gripper"]
+    # As evals.spaces.gripper_level, but unclipped: what lies beyond open or closed is refused with the demonstration.
     actions[:, 6] = (actions[:, 6] - gripper["closed"]) / (gripper["open"] - gripper["closed"])
     steps = len(actions)
     if entry.get("steps", steps) != steps:

@@ -166,12 +166,40 @@ def test_a_trace_that_does_not_read_leaves_a_note_in_its_place(report, reach_run
     assert (f"The trace {trace} does not read:" in words(page)) == (damage != "partial")
 
 
-def test_a_protocol_that_does_not_say_what_opens_the_gripper_leaves_a_note(report, edit_header, reach_runs, tmp_path):
+def test_a_record_that_does_not_say_what_opens_the_gripper_leaves_a_note(report, edit_header, reach_runs, tmp_path):
     copy = shutil.copytree(reach_runs / "shaky", tmp_path / "copy")
-    protocol = json.loads((copy / "run.json").read_text())["protocol"]
-    for action in ([0.0] * 7, None):
-        edit_header(copy, protocol=protocol | {"settle_action": action})
-        assert "does not say which settling action holds the gripper open" in words(report(copy))
+    header = json.loads((copy / "run.json").read_text())
+    one_number = header["action_space"] | {"gripper_open": 1.0}
+    edit_header(copy, action_space=one_number)
+    assert "does not say what opens the gripper" in words(report(copy))
+    before = episode_ids(copy)
+    edit_header(copy, action_space=None, suite=header["suite"] | {"name": "of_a_plugin_that_is_gone"})
+    for old, new in zip(before, episode_ids(copy), strict=True):
+        (copy / "traces" / f"{old}.npz").rename(copy / "traces" / f"{new}.npz")
+    assert "does not say what opens the gripper" in words(report(copy))
+
+
+def episode_ids(folder):
+    return [json.loads(line)["episode_id"] for line in (folder / "episodes.jsonl").read_text().splitlines()]
+
+
+def test_what_opens_the_gripper_is_what_the_record_says(report, edit_header, reach_runs, tmp_path):
+    copy = shutil.copytree(reach_runs / "shaky", tmp_path / "copy")
+    header = json.loads((copy / "run.json").read_text())
+    for trace in (copy / "traces").iterdir():
+        with np.load(trace) as stored:
+            arrays = dict(stored)
+        arrays["actions"][:, 6] = np.where(np.arange(len(arrays["actions"])) < 5, -1.0, 1.0)
+        np.savez(trace, **arrays)
+    settled_closed = header["protocol"] | {"settle_action": [0.0] * 6 + [1.0]}
+    edit_header(copy, protocol=settled_closed)
+    said = words(report(copy))
+    assert "close gripper" in said
+    assert "open gripper" not in said
+    edit_header(copy, format=1, action_space=None)
+    assert words(report(copy)) == said  # what the installed suite says
+    edit_header(copy, action_space=header["action_space"] | {"gripper_open": 1.0, "gripper_closed": -1.0})
+    assert "open gripper" in words(report(copy))
 
 
 def test_episodes_of_a_task_that_the_header_lacks_are_listed_and_not_counted(report, write_run, edit_header, tmp_path):

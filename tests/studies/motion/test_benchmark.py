@@ -9,6 +9,7 @@ import pytest
 
 from envs.reach import suite as reach_suite
 from evals.record import Header
+from evals.spaces import ActionSpace
 from evals.types import Episode, EpisodeResult, Seconds, Status
 from studies.motion.benchmark import BASELINE, accuracy_tables, contestants, labeller_from_setting, robustness_table
 from studies.motion.corpus import Corpus, LabelledEpisode
@@ -138,12 +139,13 @@ def test_the_global_settings_beat_the_tuned_baseline_on_new_seeds():
     assert all(worse + 0.05 < better for worse, better in pairwise([raw, adaptive, hmm]))
 
 
-def write_run(folder, suite, traces):
-    """A run folder whose episodes start in the states given, each with a trace `(actions, said)`."""
+def write_run(folder, suite, traces, space=None):
+    """A run folder, of format 1 without a space, whose episodes start in the states given, each with a trace."""
     (folder / "traces").mkdir(parents=True)
     named = replace(reach_suite(), name=suite)
     header = Header.of(named, {"suite": suite, "policy": "expert", "seed": 0}, {})
-    (folder / "run.json").write_text(json.dumps({"format": 1, **asdict(header)}))
+    header = replace(header, action_space=space, state_space=None)
+    (folder / "run.json").write_text(json.dumps({"format": 2 if space else 1, **asdict(header)}))
     for state, (actions, said) in traces.items():
         name, protocol = Episode(suite, 0, state, 0, named.protocol.hash).id, named.protocol.hash
         result = EpisodeResult(
@@ -170,6 +172,17 @@ def test_traces_of_both_simulators_become_one_file_with_one_gripper_convention(t
     for corpus in tuning + test:
         assert corpus.episodes[0].actions[:, 6].tolist() == [1, 0, 0]
         np.testing.assert_array_equal(corpus.episodes[0].slots, slots(*intents))
+
+
+def test_a_record_that_says_what_its_numbers_mean_needs_no_installed_suite(tmp_path):
+    space = ActionSpace(gripper_open=0.0, gripper_closed=0.8, control_hz=7.0)
+    closing = np.zeros((3, 7))
+    closing[:, 6] = [0, 0.8, 0.4]
+    run = write_run(tmp_path / "run", "libero_of_another_lab", {0: (closing, ["stop"] * 3)}, space)
+    pack([run], [], tmp_path / "experts.npz")
+    [corpus] = expert_corpora("tuning", tmp_path / "experts.npz")
+    assert (corpus.name, corpus.rate_hz) == ("libero_of_another_lab", 7.0)
+    assert corpus.episodes[0].actions[:, 6].tolist() == [1, 0, 0.5]
 
 
 def test_an_initial_state_that_tuning_has_seen_is_no_test(tmp_path):

@@ -1,4 +1,4 @@
-"""The border to plugins: what an env returns is checked here, and trusted inside."""
+"""The border to plugins: what an env returns and what a policy answers is checked here, and trusted inside."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evals.errors import EnvOutputError
-from evals.types import Camera, Episode, Observation, Step, Suite
+from evals.errors import EnvOutputError, PolicyOutputError
+from evals.types import ActionChunk, Camera, Episode, Observation, Step, Suite
 
 
 def check_step(
@@ -64,6 +64,50 @@ def check_vector(what: str, value: object, size: int | None = None) -> None:
         raise EnvOutputError(f"{what} has {len(value)} numbers, expected {size}.")
     if not np.isfinite(value).all():
         raise EnvOutputError(f"{what} is not finite at {np.flatnonzero(~np.isfinite(value)).tolist()}.")
+
+
+def paired(chunks: object, expected: int) -> list[ActionChunk]:
+    """Return what `Policy.act` answered if it is a list of the length that was asked for.
+
+    Raises:
+        PolicyOutputError: it is something else.
+    """
+    if not isinstance(chunks, list) or len(chunks) != expected:
+        got = f"{len(chunks)} chunks" if isinstance(chunks, list) else type(chunks).__name__
+        raise PolicyOutputError(
+            f"Policy.act returned {got} for {expected} observations; expected a list with one chunk for each."
+        )
+    return chunks
+
+
+def checked_chunk(chunk: object, replan_every: int, suite: Suite) -> ActionChunk:
+    """Return a chunk as plain data of its own, with the actions that will be run, `[replan_every, 7]`.
+
+    Raises:
+        PolicyOutputError: what is wrong with it.
+    """
+    if not isinstance(chunk, ActionChunk):
+        raise PolicyOutputError(f"The policy returned {type(chunk).__name__}, expected evals.types.ActionChunk.")
+    actions, motion, dim = chunk.actions, chunk.motion, suite.action_space.dim
+    if isinstance(actions, np.ndarray) and type(actions) is not np.ndarray:
+        got = type(actions).__name__
+        raise PolicyOutputError(f"ActionChunk.actions is a {got}, expected a plain array: use np.array({got}).")
+    if not isinstance(actions, np.ndarray) or actions.dtype != np.float64:
+        got = getattr(actions, "dtype", type(actions).__name__)
+        raise PolicyOutputError(f"ActionChunk.actions has dtype {got}, expected a float64 array: use .astype(float).")
+    if actions.ndim != 2 or actions.shape[1] != dim or not len(actions):
+        raise PolicyOutputError(f"ActionChunk.actions has shape {actions.shape}, expected [K >= 1, {dim}].")
+    if len(actions) < replan_every:
+        raise PolicyOutputError(
+            f"The policy returned a chunk of {len(actions)} actions, but replan_every is {replan_every}: "
+            "lower --replan-every or return longer chunks."
+        )
+    if not np.isfinite(actions).all():
+        row, column = np.argwhere(~np.isfinite(actions))[0]
+        raise PolicyOutputError(f"ActionChunk.actions[{row}, {column}] is {actions[row, column]}; it must be finite.")
+    if motion is not None and not isinstance(motion, str):
+        raise PolicyOutputError(f"ActionChunk.motion is {type(motion).__name__}, expected text or None.")
+    return ActionChunk(actions[:replan_every].copy(), None if motion is None else str.__str__(motion))
 
 
 def _check_observation(
