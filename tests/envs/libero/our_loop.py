@@ -1,14 +1,11 @@
-"""Our env on the same actions as reference_loop.py, after another episode; run as a script from the repository.
+"""Our env on the same actions as reference_loop.py, after another episode; run from the repository.
 
-python our_loop.py SUITE TASK STEPS OUT.npz
+python -m tests.envs.libero.our_loop SUITE TASK STEPS OUT.npz
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from envs.libero import tasks as libero_tasks
 from envs.libero.env import make
