@@ -117,6 +117,7 @@ def test_gpu_numbers_are_hidden_for_a_moment_only():
     assert environment == {"CUDA_VISIBLE_DEVICES": "GPU-5ef1"}
 
 
+@pytest.mark.sim
 def test_without_an_opengl_library_physics_runs_and_drawing_is_refused():
     environment = {name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
     command = [sys.executable, "-c", NO_LIBRARY]
