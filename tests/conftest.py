@@ -30,6 +30,7 @@ PLACES = {
         "analysis/embeddings",
         "analysis/report/test_browser.py",
         "evals/demos",
+        "evals/terminal",
         "evals/test_hostile_plugins.py",
         "evals/test_plugin_example.py",
         "evals/test_runner.py",
