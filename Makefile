@@ -1,5 +1,5 @@
 # The same verbs for a person and for CI.
-.PHONY: help setup eval test lint lock test-newest test-floors smoke docs demos model
+.PHONY: help setup eval test test-fast lint lock test-newest test-floors smoke docs demos model
 LOCAL_ASSETS := ../shared/assets/simpler_bridge
 
 help: ## show this
@@ -23,6 +23,9 @@ test: ## set up, then lint, types and the whole test suite
 	@scripts/system_packages.sh --browser
 	@$(MAKE) --no-print-directory lint
 	.venv/bin/pytest
+
+test-fast: ## what needs no simulator, trains nothing and kills nothing, in under a minute (CONTRIBUTING.md)
+	.venv/bin/pytest -m "not sim and not slow"
 
 lock: ## write requirements.lock anew: the newest packages that pyproject.toml allows
 	@scripts/lock.sh

@@ -8,7 +8,49 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
+REPOSITORY = TESTS.parent
+
+# What `make test-fast` leaves out, by folder or file; single tests are marked by hand.
+PLACES = {
+    "sim": (
+        "envs/bridge/test_env.py",
+        "envs/libero/test_env.py",
+        "envs/libero/test_expert.py",
+        "envs/libero/test_files.py",
+        "envs/libero/test_parity.py",
+        "envs/libero/test_rendering.py",
+        "envs/test_adapters_conform.py",
+        "envs/test_exactness.py",
+        "envs/test_recorded_runs.py",
+        "evals/test_gates_simulators.py",
+        "vla/test_released.py",
+    ),
+    "slow": (
+        "analysis/embeddings",
+        "analysis/report/test_browser.py",
+        "evals/demos",
+        "evals/terminal",
+        "evals/test_hostile_plugins.py",
+        "evals/test_plugin_example.py",
+        "evals/test_runner.py",
+        "studies",
+        "test_packaging.py",
+        "vla/data/test_in_training.py",
+        "vla/test_fit.py",
+        "vla/train",
+        "vla/weights",
+    ),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the places above."""
+    for item in items:
+        place = item.path.relative_to(TESTS)
+        for marker, places in PLACES.items():
+            if any(place.is_relative_to(named) for named in places):
+                item.add_marker(marker)
 
 
 @pytest.fixture(scope="session")

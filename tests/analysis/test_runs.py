@@ -188,6 +188,7 @@ def test_a_damaged_record_is_read_or_refused_as_the_evaluator_does(write_run, tm
             episodes(path)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_episodes_take_less_than_ten_seconds_of_cpu_time(write_run, tmp_path):
     path = write_run(tmp_path / "a", ["+"])
     line = json.loads((path / "episodes.jsonl").read_text())

@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -108,20 +109,27 @@ def test_bridge_episodes_are_exact_across_workers_order_and_kills(tmp_path):
 
 
 def check_exactness(name, tmp_path):
-    go(name, tmp_path / "one")
+    with ThreadPoolExecutor(1) as beside:
+        cut = beside.submit(cut_short, name, tmp_path / "killed")
+        go(name, tmp_path / "one")
+        cut.result()
     reference = trajectories(tmp_path / "one")
     assert len({hashes for _, hashes, _ in reference.values()}) == 4
 
-    go(name, tmp_path / "many", workers=4, tasks=TASKS[name][::-1])
+    go(name, tmp_path / "many", workers=3, tasks=TASKS[name][::-1])
     assert trajectories(tmp_path / "many") == reference
 
-    driver = multiprocessing.get_context("spawn").Process(target=go, args=(name, tmp_path / "killed"))
+    assert 1 <= len(read_run(tmp_path / "killed").results) < 4
+    go(name, tmp_path / "killed", kill_one_worker_once(), workers=2)
+    assert trajectories(tmp_path / "killed") == reference
+
+
+def cut_short(name, folder):
+    """Run in a process of its own, which is killed after its first episode."""
+    driver = multiprocessing.get_context("spawn").Process(target=go, args=(name, folder))
     driver.start()
-    lines = tmp_path / "killed" / "episodes.jsonl"
+    lines = folder / "episodes.jsonl"
     while driver.is_alive() and (not lines.exists() or not lines.read_bytes().count(b"\n")):
         time.sleep(0.02)
     driver.kill()
     driver.join()
-    assert 1 <= len(read_run(tmp_path / "killed").results) < 4
-    go(name, tmp_path / "killed", kill_one_worker_once(), workers=2)
-    assert trajectories(tmp_path / "killed") == reference

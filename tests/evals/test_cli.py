@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from evals.cli import main
 from evals.config import RunConfig
 from evals.errors import RecordError
 from evals.record import read_run
@@ -60,11 +61,19 @@ def test_list_of_a_suite_shows_its_tasks():
         (("check", "--suite", "reach", "--gates", "griper"), "No gate named 'griper'. Did you mean 'gripper'?"),
     ],
 )
-def test_a_wrong_command_exits_with_2_and_names_the_culprit(tmp_path, arguments, complaint):
-    done = vla_eval(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert complaint in " ".join(done.stderr.split())
+def test_a_wrong_command_exits_with_2_and_names_the_culprit(tmp_path, monkeypatch, capsys, arguments, complaint):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert complaint in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_process_of_a_wrong_command_exits_with_2_too():
+    done = vla_eval("lst")
+    assert done.returncode == 2
+    assert "Did you mean 'list'?" in done.stderr
 
 
 def test_check_prints_what_each_gate_found():

@@ -122,7 +122,7 @@ def test_a_policy_that_hangs_inside_a_worker_has_the_deadline_of_a_step(tmp_path
 
 @pytest.mark.parametrize(("kind", "complaint"), [("exits", "SystemExit: 0"), ("hangs", "did not come back from its")])
 def test_a_policy_that_cannot_be_built_fails_the_check(plugin_environment, kind, complaint):
-    options = ("--policy", "example_hostile", "--policy-args", f"kind={kind}", "place=building", "--seconds", "12")
+    options = ("--policy", "example_hostile", "--policy-args", f"kind={kind}", "place=building", "--seconds", "6")
     whole = [*VLA_EVAL, "check", "--suite", "example_slide", *options]
     done = subprocess.run(whole, env=plugin_environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1

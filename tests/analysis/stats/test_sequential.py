@@ -28,6 +28,7 @@ def differences(rng, blocks, mean, discordant):
     return np.where(u < better, 1.0, np.where(u < flipped, -1.0, 0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mean", "discordant"),
     [(np.zeros(4), 0.4), (np.linspace(-0.5, 0.5, 4), 0.6), (np.full(4, 0.1), 0.3)],

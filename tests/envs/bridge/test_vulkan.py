@@ -81,6 +81,7 @@ def test_without_any_driver_the_error_says_what_to_install(machine):
         vulkan.choose_driver()
 
 
+@pytest.mark.sim
 def test_a_driver_that_cannot_draw_is_an_error_that_says_what_to_install(tmp_path):
     program = (
         "from envs.bridge.vulkan import start_renderer\n"

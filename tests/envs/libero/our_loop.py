@@ -1,6 +1,6 @@
-"""Our env on the same actions as reference_loop.py, after another episode; run as a script from the repository.
+"""Our env on the same actions as reference_loop.py, task after task in one process; run from the repository.
 
-python our_loop.py SUITE TASK STEPS OUT.npz
+python -m tests.envs.libero.our_loop STEPS FOLDER SUITE:TASK ...
 """
 
 import sys
@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-
 from envs.libero import tasks as libero_tasks
 from envs.libero.env import make
 from evals.types import Episode
 
 
 def main():
-    name, task_id, steps, out = sys.argv[1:]
+    steps, folder, *names = sys.argv[1:]
+    for name in names:
+        play(*name.split(":"), int(steps), Path(folder, f"{name}.npz"))
+
+
+def play(name, task_id, steps, out):
     suite = getattr(libero_tasks, name)()
     task = suite.tasks[int(task_id)]
     episode = Episode(name, task.id, 3, 0, suite.protocol.hash)
@@ -26,9 +29,9 @@ def main():
     env.reset(Episode(name, task.id, 7, 0, suite.protocol.hash), render=False)
     env.step(np.ones(7), render=True)
 
-    rendered = [True, False, *(i % 2 == 0 for i in range(int(steps) - 1))]
+    rendered = [True, False, *(i % 2 == 0 for i in range(steps - 1))]
     results = [env.reset(episode, render=rendered[0])]
-    actions = np.random.default_rng(seed).uniform(-1, 1, (int(steps), 7))
+    actions = np.random.default_rng(seed).uniform(-1, 1, (steps, 7))
     results += [env.step(action, render) for action, render in zip(actions, rendered[1:], strict=True)]
 
     model = env.simulator.sim.model
@@ -48,6 +51,7 @@ def main():
         agentview=[observation.images["agentview"] for observation in seen],
         wrist=[observation.images["wrist"] for observation in seen],
     )
+    env.close()
 
 
 if __name__ == "__main__":

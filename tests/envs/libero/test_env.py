@@ -22,9 +22,8 @@ IDLE = SUITE.action_space.idle()
 # A fresh process that runs one episode and prints its hash: `play` below, word for word.
 FRESH = """
 import sys
-sys.path.insert(0, sys.argv[1])
-from tests.envs.test_libero import SUITE, TASK, episode, make, play
-print(play(make(SUITE, TASK, ()), episode(int(sys.argv[2]))))
+from tests.envs.libero.test_env import SUITE, TASK, episode, make, play
+print(play(make(SUITE, TASK, ()), episode(int(sys.argv[1]))))
 """
 
 
@@ -50,7 +49,7 @@ def env():
 def test_an_episode_is_the_same_first_in_a_process_and_after_others(env, initial_state):
     play(env, episode(9))
     play(env, episode(60, seed=3))
-    command = [sys.executable, "-c", FRESH, str(REPOSITORY), str(initial_state)]
+    command = [sys.executable, "-c", FRESH, str(initial_state)]
     fresh = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert fresh.returncode == 0, fresh.stderr
     assert fresh.stdout.strip() == play(env, episode(initial_state))
@@ -177,7 +176,8 @@ def test_building_a_scene_writes_nothing_and_says_nothing(tmp_path):
     config.parent.mkdir(parents=True)
     config.write_text("bddl_files: /nowhere")
     code = (
-        "from tests.envs.test_libero import *; make(SUITE, TASK, ()).reset(episode(0), render=True); import logging; "
+        "import logging; from tests.envs.libero.test_env import *;"
+        "make(SUITE, TASK, ()).reset(episode(0), render=True); "
         "assert not any(isinstance(h, logging.FileHandler) for h in logging.getLogger('robosuite_logs').handlers)"
     )
     environment = {**os.environ, "HOME": str(home)}
@@ -194,7 +194,7 @@ def test_another_version_of_the_simulator_is_refused(tmp_path):
     metadata.parent.mkdir()
     metadata.write_text("Metadata-Version: 2.1\nName: mujoco\nVersion: 3.17.0\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", "from tests.envs.test_libero import *; make(SUITE, TASK, ())"]
+    command = [sys.executable, "-c", "from tests.envs.libero.test_env import *; make(SUITE, TASK, ())"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPOSITORY)
     assert "mujoco 3.17.0 is installed and the protocol is that of 3.3.2" in done.stderr
     assert "pip install mujoco==3.3.2" in done.stderr

@@ -15,10 +15,9 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 GPUS = ("NVIDIA", "NVIDIA")
 
 NO_LIBRARY = """
-import ctypes.util, sys
+import ctypes.util
 find = ctypes.util.find_library
 ctypes.util.find_library = lambda name: None if name in ("OSMesa", "EGL", "GL") else find(name)
-sys.path.insert(0, sys.argv[1])
 from envs.libero.env import make
 from envs.libero.tasks import libero_object
 from evals.errors import RendererError
@@ -118,10 +117,11 @@ def test_gpu_numbers_are_hidden_for_a_moment_only():
     assert environment == {"CUDA_VISIBLE_DEVICES": "GPU-5ef1"}
 
 
+@pytest.mark.sim
 def test_without_an_opengl_library_physics_runs_and_drawing_is_refused():
     environment = {name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
-    command = [sys.executable, "-c", NO_LIBRARY, str(REPOSITORY)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    command = [sys.executable, "-c", NO_LIBRARY]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     renderer, error = done.stdout.splitlines()
     assert renderer == "none"

@@ -8,8 +8,6 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 # In a process of its own: a process that holds a rendered scene cannot hold another test's.
 RENDERS = """
-import sys
-sys.path.insert(0, sys.argv[1])
 import numpy as np
 from envs.libero.env import make
 from envs.libero.tasks import libero_object
@@ -45,6 +43,6 @@ print("done")
 
 
 def test_cameras_and_scenes_one_after_another_draw_the_same_pixels():
-    command = [sys.executable, "-c", RENDERS, str(REPOSITORY)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-c", RENDERS]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert (done.stdout, done.stderr) == ("done\n", "")

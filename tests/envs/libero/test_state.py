@@ -3,6 +3,7 @@
 import importlib
 
 import numpy as np
+import pytest
 
 from envs.libero import package as libero_package
 from envs.libero.env import quat_xyzw_to_axis_angle_as_robosuite
@@ -24,6 +25,7 @@ def test_it_goes_the_long_way_round_where_w_is_negative():
     np.testing.assert_allclose(quat_xyzw_to_axis_angle(-quat_xyzw), AXIS * np.pi / 3, atol=1e-12)
 
 
+@pytest.mark.sim
 def test_it_is_robosuites_formula_bit_for_bit():
     libero_package.load(renders=False)
     robosuite_transforms = importlib.import_module("robosuite.utils.transform_utils")

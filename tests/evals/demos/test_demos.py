@@ -72,6 +72,7 @@ def test_drawn_images_are_those_of_the_live_run(tmp_path, every):
         assert np.array_equal(drawn, images_of_a_live_run(suite, entry, actions, every))
 
 
+@pytest.mark.sim
 def test_libero_images_drawn_later_are_those_of_the_live_run(tmp_path):
     manifest = recorded(tmp_path, suite="libero_spatial", tasks=("0",), trials=1, workers=1)
     render(RenderConfig(tmp_path, every=25, cameras=("agentview",), workers=1))

@@ -60,6 +60,7 @@ def test_a_folder_that_cannot_be_written_is_looked_at_each_time(tmp_path: Path):
     assert look_at(frames, tmp_path / "missing" / INDEX, "") == [None, None]
 
 
+@pytest.mark.slow
 def test_many_pictures_are_looked_at_by_several_processes(tmp_path: Path):
     frames = pictures(tmp_path, 70)
     frames[69].where.file.write_bytes(b"no picture")

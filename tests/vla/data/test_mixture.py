@@ -126,6 +126,7 @@ def test_the_batches_of_two_ranks_are_halves_of_those_of_one():
     assert one == [left + right for left, right in zip(*halves, strict=True)]
 
 
+@pytest.mark.slow
 def test_workers_change_nothing_and_resuming_ignores_what_they_read_ahead():
     plain = list(itertools.islice(MixtureLoader(mixture(), names, 4), 12))
     loader = MixtureLoader(mixture(), names, 4, workers=2)
