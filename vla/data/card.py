@@ -170,7 +170,7 @@ def card_text(card: Card, top: int = 20) -> str:
 def _labels(episodes: list[Demonstration], statistics: ActionStatistics, labeller: Labeller) -> Counter[str]:
     labels: Counter[str] = Counter()
     for episode in episodes:
-        motions = labeller.label(episode.actions, statistics, episode=str(episode.where))
+        motions = labeller.label(episode.actions, statistics, str(episode.where))
         labels.update(describe(motion) for motion in motions)
     return labels
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from vla.data.errors import DataError, Where
 from vla.data.frames import Image, resize
 from vla.data.whole import LeftOut
 from vla.motion.labellers import Labeller
-from vla.motion.language import Motion, MotionAxes, describe
+from vla.motion.language import Motion, describe
 from vla.statistics import ActionStatistics
 
 _SHUFFLES = 128
@@ -36,7 +36,6 @@ class Source:
         cameras: which cameras a sample shows, in this order.
         weight: how often a step is seen, relative to a step of a source with weight 1 (the convention of the published
             Open X-Embodiment mixtures).
-        axes: which way its action dimensions point.
         left_out: what of the dataset is not among the episodes, and why.
     """
 
@@ -44,7 +43,6 @@ class Source:
     statistics: ActionStatistics
     cameras: tuple[str, ...]
     weight: float = 1.0
-    axes: MotionAxes = field(default_factory=MotionAxes)
     left_out: LeftOut | None = None
 
     @property
@@ -181,7 +179,7 @@ class Mixture:
         if key not in self._labels and self._labeller:
             source = self.sources[place.source]
             episode = source.episodes[place.episode]
-            motions = self._labeller.label(episode.actions, source.statistics, source.axes, str(episode.where))
+            motions = self._labeller.label(episode.actions, source.statistics, str(episode.where))
             self._labels[key] = [_sentence(motion) for motion in motions]
         return self._labels[key]
 

@@ -87,26 +87,6 @@ class Motion:
                 raise ValueError(f"Motion.{slot} is {value!r}; a slot is -1, 0 or +1.")
 
 
-@dataclass(frozen=True)
-class MotionAxes:
-    """Which way each action dimension of an embodiment points.
-
-    Attributes:
-        signs: one +1 or -1 for each of x, y, z, roll, pitch, yaw; a robot that faces its camera may need some at -1.
-    """
-
-    signs: tuple[int, int, int, int, int, int] = (1, 1, 1, 1, 1, 1)
-
-    def __post_init__(self) -> None:
-        """Refuse anything but six signs."""
-        if len(self.signs) != 6 or any(sign not in (-1, 1) for sign in self.signs):
-            raise ValueError(f"MotionAxes.signs is {self.signs!r}; six values of +1 or -1 are expected.")
-
-
-STANDARD_AXES = MotionAxes()
-"""+x forward, +y left, +z up; +roll or +pitch tilts up; +yaw is counterclockwise."""
-
-
 def describe(motion: Motion) -> str:
     """Write a motion as its one sentence; `parse` is the exact inverse."""
     x, y, z, tilt, rotate, gripper = (words[value + 1] for words, value in zip(_WORDS, astuple(motion), strict=True))

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from vla.motion.language import (
     Motion,
-    MotionAxes,
     MotionSyntaxError,
     all_motions,
     describe,
@@ -89,8 +88,6 @@ def test_motions_and_slots_hold_the_same():
 def test_values_without_a_word_are_refused():
     with pytest.raises(ValueError, match=r"Motion\.tilt is 2"):
         Motion(tilt=2)
-    with pytest.raises(ValueError, match="six values"):
-        MotionAxes(signs=(1, 1, 1, 0, 1, 1))
 
 
 @pytest.mark.parametrize("gripper", ["open", "close", None])
