@@ -24,7 +24,7 @@ from analysis.recorded import labels_of
 from evals.errors import RecordError
 from evals.record import HEADER, Run
 from evals.types import EpisodeResult
-from vla.motion.labellers import AdaptiveLabeller
+from vla.motion.labellers import Labeller
 from vla.motion.language import describe
 from vla.statistics import ActionStatistics, statistics_of
 
@@ -119,7 +119,7 @@ class Films:
         return f"data:video/mp4;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
-def episodes_of(run: Run, label: str, films: Films, folder: Path) -> Iterator[EpisodeView]:
+def episodes_of(run: Run, label: str, films: Films, folder: Path, labeller: Labeller) -> Iterator[EpisodeView]:
     """Yield the episodes of a run, failures first; a trace that does not read leaves a note in its place.
 
     Args:
@@ -127,12 +127,13 @@ def episodes_of(run: Run, label: str, films: Films, folder: Path) -> Iterator[Ep
         label: how the report calls it.
         films: embeds or links videos.
         folder: where the report will lie.
+        labeller: says what was done.
     """
     names = labels_of(run)
     statistics = _statistics(run)
     for result in sorted(run.results, key=lambda r: (_rank(r), r.task, r.initial_state, r.seed)):
         detailed = _rank(result) < 2
-        told, note = _told(run, result, statistics)
+        told, note = _told(run, result, statistics, labeller)
         yield EpisodeView(
             run=label,
             suite=result.suite,
@@ -147,7 +148,9 @@ def episodes_of(run: Run, label: str, films: Films, folder: Path) -> Iterator[Ep
         )
 
 
-def _told(run: Run, result: EpisodeResult, statistics: ActionStatistics | None) -> tuple[tuple[Moment, ...], str]:
+def _told(
+    run: Run, result: EpisodeResult, statistics: ActionStatistics | None, labeller: Labeller
+) -> tuple[tuple[Moment, ...], str]:
     """Return what was said beside what was done in an episode, and why it cannot be told, if it cannot."""
     file = _trace_file(run, result)
     if not file.exists():
@@ -158,18 +161,18 @@ def _told(run: Run, result: EpisodeResult, statistics: ActionStatistics | None) 
         return (), str(error)
     if statistics is None:
         return (), f"{HEADER} does not say which settling action holds the gripper open: {TRACES} are not shown."
-    return tuple(moments(trace, run, statistics)), ""
+    return tuple(moments(trace, run, statistics, labeller)), ""
 
 
-def moments(trace: TraceArrays, run: Run, statistics: ActionStatistics) -> Iterator[Moment]:
+def moments(trace: TraceArrays, run: Run, statistics: ActionStatistics, labeller: Labeller) -> Iterator[Moment]:
     """Yield what was said beside what was done, runs of equal steps together.
 
-    What was done is what the adaptive labeller reads in the actions that ran, scaled by the run's own actions.
+    What was done is what the labeller reads in the actions that ran, scaled by the run's own actions.
     """
     if not len(trace.actions):
         return
     actions = gripper_as_level(trace.actions, opened_by(run))
-    done = [describe(motion) for motion in AdaptiveLabeller().label(actions, statistics)]
+    done = [describe(motion) for motion in labeller.label(actions, statistics)]
     steps = zip(map(str, trace.said), done, map(bool, trace.success), strict=True)
     at = 0
     for (said, moved, success), group in itertools.groupby(steps):

@@ -16,8 +16,9 @@ from vla.data.demonstration import Demonstration
 from vla.data.errors import DataError, Where, printable, reading
 from vla.data.read import ReadOptions, check_layouts, dataset_format
 from vla.data.whole import LeftOut, SkipOptions, read_whole
-from vla.motion.labellers import AdaptiveLabeller, Labeller
+from vla.motion.labellers import Labeller
 from vla.motion.language import describe
+from vla.motion.registry import labeller
 from vla.statistics import DIMENSIONS, ActionStatistics, rare_in_words, statistics_of, write_statistics
 
 _WIDEST = 200
@@ -35,6 +36,7 @@ class StatsConfig:
         images: Decode every picture and count every video's frames, and remember in the folder what was seen, so that
             training need not do it; otherwise the first picture of each camera is decoded.
         statistics: Write the action statistics to this file, in the layout of OpenVLA's dataset_statistics.json.
+        motion: Which labeller writes the motion labels: raw, adaptive, hmm or a plugin's.
         top: How many labels and instructions to show, most frequent first.
     """
 
@@ -43,6 +45,7 @@ class StatsConfig:
     skip: Annotated[SkipOptions, tyro.conf.arg(name="")] = field(default_factory=SkipOptions)
     images: bool = False
     statistics: Path | None = None
+    motion: str = "adaptive"
     top: int = 20
 
 
@@ -58,6 +61,7 @@ class Card:
         cameras: camera name -> height and width of its first image.
         state_size: numbers in the state.
         statistics: of the actions.
+        motion: name of the labeller.
         labels: motion sentence -> steps.
         instructions: instruction -> episodes.
         left_out: what cannot be used, and why.
@@ -71,6 +75,7 @@ class Card:
     cameras: dict[str, tuple[int, int]]
     state_size: int
     statistics: ActionStatistics
+    motion: str
     labels: Counter[str]
     instructions: Counter[str]
     left_out: LeftOut
@@ -81,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run `vla-train stats` and return the exit code."""
     config = tyro.cli(StatsConfig, args=arguments, prog="vla-train stats")
     check_layouts(config.read.layout, (config.directory,))
-    card = make_card(config.directory, config.read, config.skip, config.images)
+    card = make_card(config.directory, config.read, config.skip, config.images, config.motion)
     show(card_text(card, config.top))
     if config.statistics:
         with reading(Where(config.statistics), "cannot be written"):
@@ -96,7 +101,7 @@ def make_card(
     options: ReadOptions | None = None,
     skip: SkipOptions | None = None,
     images: bool = False,
-    labeller: Labeller | None = None,
+    motion: str = "adaptive",
 ) -> Card:
     """Read a whole dataset, look at its pictures, and label every step.
 
@@ -105,11 +110,13 @@ def make_card(
         options: for the reader.
         skip: what becomes of what cannot be read.
         images: whether to look at every picture, and not at the first of every camera of every episode alone.
-        labeller: of the motions; by default the adaptive one.
+        motion: name of the labeller.
 
     Raises:
+        LabellerError: there is no such labeller.
         DataError: nothing in it can be used; or, unless that may be skipped, something in it cannot be read.
     """
+    chosen = labeller(motion)
     whole = read_whole(directory, options, skip or SkipOptions(), images)
     left = whole.left_out
     episodes: list[Demonstration] = []
@@ -134,7 +141,8 @@ def make_card(
         cameras=cameras,
         state_size=episodes[0].state.shape[1],
         statistics=statistics,
-        labels=_labels(episodes, statistics, labeller or AdaptiveLabeller()),
+        motion=motion,
+        labels=_labels(episodes, statistics, chosen),
         instructions=Counter(episode.instruction for episode in episodes),
         left_out=left,
         excess=left.excess(directory, len(episodes), len({episode.where.file for episode in episodes})),
@@ -159,7 +167,7 @@ def card_text(card: Card, top: int = 20) -> str:
             ]
         ),
         _actions_text(card.statistics),
-        _counts_text("motion labels (adaptive, share of steps)", card.labels, top, share=True),
+        _counts_text(f"motion labels ({card.motion}, share of steps)", card.labels, top, share=True),
         _counts_text("instructions (episodes)", card.instructions, top),
     ]
     if lines := card.left_out.lines():

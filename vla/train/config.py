@@ -10,10 +10,11 @@ import tyro
 
 from vla.data.read import ReadOptions, check_layouts
 from vla.data.whole import SkipOptions
-from vla.errors import TrainingError
+from vla.errors import LabellerError, TrainingError
+from vla.motion.registry import labeller
 
 TrainStage = Literal["motion", "action", "finetune"]
-MotionLabels = Literal["adaptive", "raw", "none"]
+NO_MOTION = "none"
 Precision = Literal["float32", "float16", "bfloat16"]
 Arithmetic = Literal["auto", "float32", "bfloat16"]
 
@@ -126,7 +127,8 @@ class TrainConfig:
         loop: How long, on what, and where to.
         stage: "motion" is the paper's pretraining, "action" the ablation's pretraining on actions alone, "finetune" the
             second stage.
-        motion: Which labels the motion sentences are; "none" leaves the motion turn out.
+        motion: Which labeller writes the motion sentences: raw, adaptive, hmm or a plugin's; "none" leaves the motion
+            turn out.
         init: "scratch" (pretrained vision encoders and language model), a checkpoint folder, or a Prismatic .pt file.
         model: What to build.
         read: How to read the data.
@@ -142,7 +144,7 @@ class TrainConfig:
     data: tuple[Path, ...]
     loop: Loop
     stage: TrainStage = "finetune"
-    motion: MotionLabels = "adaptive"
+    motion: str = "adaptive"
     init: str = "scratch"
     model: ModelOptions = field(default_factory=ModelOptions)
     read: Annotated[ReadOptions, tyro.conf.arg(name="")] = field(default_factory=ReadOptions)
@@ -160,7 +162,12 @@ class TrainConfig:
         if self.weights and len(self.weights) != len(self.data):
             raise TrainingError(f"--weights has {len(self.weights)} numbers for {len(self.data)} folders of --data.")
         check_layouts(self.read.layout, self.data)
-        if self.stage == "motion" and self.motion == "none":
+        if self.motion != NO_MOTION:
+            try:
+                labeller(self.motion)
+            except LabellerError as error:
+                raise TrainingError(f"--motion: {error} Or {NO_MOTION!r}, for no motion turn.") from error
+        elif self.stage == "motion":
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
         if self.cache and self.shift:
             raise TrainingError("--cache keeps features of the images as they are: --shift cannot change them.")
@@ -168,7 +175,7 @@ class TrainConfig:
     @property
     def says_motion(self) -> bool:
         """Whether the model that comes out says a motion sentence."""
-        return self.stage != "action" and self.motion != "none"
+        return self.stage != "action" and self.motion != NO_MOTION
 
 
 MAY_CHANGE = {

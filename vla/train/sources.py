@@ -19,9 +19,10 @@ from vla.data.whole import LeftOut, SkipOptions, read_whole
 from vla.errors import PromptError, TrainingError
 from vla.model.config import ModelConfig
 from vla.model.prompt import PromptBuilder
-from vla.motion.labellers import AdaptiveLabeller, Labeller, RawLabeller
+from vla.motion.labellers import Labeller
+from vla.motion.registry import labeller
 from vla.statistics import ActionStatistics, rare_in_words, statistics_of, with_state
-from vla.train.config import MotionLabels, TrainConfig
+from vla.train.config import NO_MOTION, TrainConfig
 
 _log = logging.getLogger("vla.data")
 
@@ -110,11 +111,9 @@ def make_mixture(config: TrainConfig, model: ModelConfig, sources: Sequence[Sour
     return Mixture(sources, labeller_of(config.motion), options)
 
 
-def labeller_of(motion: MotionLabels) -> Labeller | None:
-    """Return the labeller of that name."""
-    if motion == "none":
-        return None
-    return AdaptiveLabeller() if motion == "adaptive" else RawLabeller()
+def labeller_of(motion: str) -> Labeller | None:
+    """Return the labeller that `--motion` names."""
+    return None if motion == NO_MOTION else labeller(motion)
 
 
 def statistics_by_name(sources: Sequence[Source]) -> Mapping[str, ActionStatistics]:

@@ -134,6 +134,13 @@ def test_two_demonstrations_are_learnt_by_heart(bridge, tmp_path):
     assert sums.tokens[1] == 8 * len(mixture)
 
 
+def test_the_labeller_of_that_name_writes_the_sentences_and_the_checkpoint_keeps_the_name(bridge, tmp_path):
+    train(config(bridge, tmp_path / "run", motion="hmm"))
+    assert load_checkpoint(tmp_path / "run/checkpoint").training["motion"] == "hmm"
+    with pytest.raises(TrainingError, match=r"'him'.* Known: adaptive, hmm, raw\. Or 'none'"):
+        config(bridge, tmp_path / "other", motion="him")
+
+
 def test_stored_features_train_as_images_do(bridge, tmp_path):
     model, _ = nano()
     sources = with_cameras(read_sources(config(bridge, tmp_path)), 1, ())
