@@ -22,7 +22,7 @@ from analysis.embeddings.command import command
 from evals.errors import VlaEvalError
 from vla.data.demos import MANIFEST
 from vla.data.errors import DataError
-from vla.data.mixture import Mixture, MixtureConfig
+from vla.data.mixture import Mixture, MixtureConfig, Source
 from vla.data.read import ReadOptions
 from vla.errors import ModelError, TrainingError
 from vla.model.presets import preset
@@ -33,7 +33,7 @@ from vla.train.collate import Target
 from vla.train.config import NO_MOTION, Arithmetic, LoopConfig, ModelOptions, OptimConfig, TrainConfig, TrainStage
 from vla.train.initialize import configure
 from vla.train.loop import train
-from vla.train.sources import instructions_of, read_sources, with_cameras
+from vla.train.sources import instructions_of, read_data, statistics_to_learn
 
 PRETRAINING = "motion_pretraining"
 _MEASURED_SAMPLES = 256
@@ -161,10 +161,11 @@ def split(config: Figure3Config) -> tuple[Path, Path]:
 def mean_lengths(config: Figure3Config, data: Path) -> dict[Target, float]:
     """Measure how many tokens a sequence of each kind has on average, image tokens included."""
     leg = Leg("", "finetune", config.motion, config.steps, pretrained=False)
-    sources = with_cameras(read_sources(train_config(config, leg, data)), 0, ())
+    whole = read_data(train_config(config, leg, data))
     model = configure(ModelOptions(preset=config.preset), motion=True)
-    prompts = PromptBuilder(make_tokenizer(model.language.tokenizer, instructions_of(sources)), model)
-    mixture = Mixture(sources, labeller(config.motion), MixtureConfig(seed=config.seed))
+    prompts = PromptBuilder(make_tokenizer(model.language.tokenizer, instructions_of(whole)), model)
+    source = Source(whole[0].episodes, statistics_to_learn(whole[0].episodes), ())
+    mixture = Mixture([source], labeller(config.motion), MixtureConfig(seed=config.seed))
     samples = [mixture[position] for position in range(min(_MEASURED_SAMPLES, len(mixture)))]
     action = [prompts.actions.first_token_id] * prompts.action_tokens
 
