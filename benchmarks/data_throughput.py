@@ -75,7 +75,7 @@ def measure(directory: Path) -> tuple[float, float, float]:
 def batch(samples: list[Sample]) -> dict[str, object]:
     """Return the smallest collation: images, states and actions stacked."""
     return {
-        "images": np.stack([sample.images[0] for sample in samples]),
+        "images": np.stack([sample.seen[0] for sample in samples]),
         "state": np.stack([sample.state for sample in samples]),
         "actions": np.stack([sample.actions for sample in samples]),
         "motion": [sample.motion for sample in samples],

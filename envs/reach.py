@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.experts.intent import sentence, signs
 from evals.contract import Env
 from evals.errors import ContractError
 from evals.spaces import ActionSpace, StateSpace
 from evals.types import ActionChunk, Camera, Episode, FloatArray, Image, Observation, Protocol, Step, Suite, Task
+from vla.motion.language import describe, motion_towards
 
 ACTION_SPACE = ActionSpace(
     frame="world", metres_per_unit=0.02, radians_per_unit=0.1, gripper_open=-1.0, gripper_closed=1.0
@@ -191,7 +191,8 @@ class ReachExpert:
         way = self._env.world.ball - self._env.world.position + rng.normal(0.0, self._noise, 3)
         action = ACTION_SPACE.idle()
         action[:3] = np.clip(way / self.replan_every / ACTION_SPACE.metres_per_unit, -self._speed, self._speed)
-        return ActionChunk(np.tile(action, (self.replan_every, 1)), motion=sentence(signs(way, BALL_RADIUS / 2)))
+        motion = describe(motion_towards(way, BALL_RADIUS / 2))
+        return ActionChunk(np.tile(action, (self.replan_every, 1)), motion=motion)
 
 
 def _draw(world: _World, table_height: float, camera: Camera) -> Image:

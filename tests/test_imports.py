@@ -79,8 +79,9 @@ def test_the_harness_imports_none_of_ours():
     assert crossings("evals") == set()
 
 
-def test_environments_import_the_harness_only():
-    assert {pair for pair in crossings("envs") if not pair[1].startswith("evals")} == set()
+def test_environments_import_the_harness_and_the_motion_language_that_their_experts_speak():
+    language = "vla.motion.language"
+    assert {pair for pair in crossings("envs") if not pair[1].startswith("evals") and pair[1] != language} == set()
 
 
 def test_only_the_policy_of_the_model_knows_the_harness_and_what_prints_its_way_of_printing():

@@ -11,7 +11,7 @@ import torch
 
 from analysis.embeddings.vectors import GROUPS, LabelledVectors, is_word, labelled, motion_token_ids, token_text
 from evals.errors import UsageError
-from vla.data.mixture import Mixture, MixtureConfig, Sample
+from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
 from vla.data.read import ReadOptions
 from vla.model.checkpoint import Checkpoint
 from vla.model.network import Batch
@@ -20,7 +20,7 @@ from vla.model.tokenizer import encode
 from vla.statistics import DIMENSIONS
 from vla.train.collate import Collate, Target
 from vla.train.config import LoopConfig, TrainConfig
-from vla.train.sources import labeller_of, read_sources, with_cameras
+from vla.train.sources import cameras_of, labeller_of, read_data, statistics_to_learn
 
 _BATCH = 8
 
@@ -82,11 +82,12 @@ def held_out_samples(checkpoint: Checkpoint, held_out: HeldOut) -> list[Sample]:
         read=ReadOptions(view=held_out.view),
         check_images=False,
     )
-    sources = read_sources(config)
-    seen = tuple(checkpoint.training.get("sources", {}).get(sources[0].name, ()))
-    sources = with_cameras(sources, len(checkpoint.config.cameras), seen)
+    episodes = read_data(config)[0].episodes
+    statistics = statistics_to_learn(episodes)
+    seen = tuple(checkpoint.training.get("sources", {}).get(statistics.dataset, ()))
+    source = Source(episodes, statistics, cameras_of(episodes, len(checkpoint.config.cameras), seen))
     options = MixtureConfig(held_out.seed, checkpoint.config.image_size, checkpoint.config.action_horizon)
-    mixture = Mixture(sources, labeller_of(checkpoint.training.get("motion", "adaptive")), options)
+    mixture = Mixture([source], labeller_of(checkpoint.training.get("motion", "adaptive")), options)
     return [mixture[position] for position in range(min(held_out.observations, len(mixture)))]
 
 

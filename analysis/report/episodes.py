@@ -24,7 +24,7 @@ from evals.errors import RecordError
 from evals.record import HEADER, Run, action_space_of
 from evals.spaces import ActionSpace, gripper_level
 from evals.types import EpisodeResult
-from vla.motion.labellers import AdaptiveLabeller
+from vla.motion.labellers import Labeller
 from vla.motion.language import describe
 from vla.statistics import ActionStatistics, statistics_of
 
@@ -120,7 +120,7 @@ class Films:
         return f"data:video/mp4;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
-def episodes_of(run: Run, label: str, films: Films, folder: Path) -> Iterator[EpisodeView]:
+def episodes_of(run: Run, label: str, films: Films, folder: Path, labeller: Labeller) -> Iterator[EpisodeView]:
     """Yield the episodes of a run, failures first; a trace that does not read leaves a note in its place.
 
     Args:
@@ -128,12 +128,13 @@ def episodes_of(run: Run, label: str, films: Films, folder: Path) -> Iterator[Ep
         label: how the report calls it.
         films: embeds or links videos.
         folder: where the report will lie.
+        labeller: says what was done.
     """
     names = labels_of(run)
     scale = _scale(run)
     for result in sorted(run.results, key=lambda r: (_rank(r), r.task, r.initial_state, r.seed)):
         detailed = _rank(result) < 2
-        told, note = _told(run, result, scale)
+        told, note = _told(run, result, scale, labeller)
         yield EpisodeView(
             run=label,
             suite=result.suite,
@@ -148,7 +149,7 @@ def episodes_of(run: Run, label: str, films: Films, folder: Path) -> Iterator[Ep
         )
 
 
-def _told(run: Run, result: EpisodeResult, scale: _Scale | None) -> tuple[tuple[Moment, ...], str]:
+def _told(run: Run, result: EpisodeResult, scale: _Scale | None, labeller: Labeller) -> tuple[tuple[Moment, ...], str]:
     """Return what was said beside what was done in an episode, and why it cannot be told, if it cannot."""
     file = _trace_file(run, result)
     if not file.exists():
@@ -159,17 +160,19 @@ def _told(run: Run, result: EpisodeResult, scale: _Scale | None) -> tuple[tuple[
         return (), str(error)
     if scale is None:
         return (), f"{HEADER} does not say what opens the gripper: {TRACES} are not shown."
-    return tuple(moments(trace, *scale)), ""
+    return tuple(moments(trace, *scale, labeller)), ""
 
 
-def moments(trace: TraceArrays, space: ActionSpace, statistics: ActionStatistics) -> Iterator[Moment]:
+def moments(
+    trace: TraceArrays, space: ActionSpace, statistics: ActionStatistics, labeller: Labeller
+) -> Iterator[Moment]:
     """Yield what was said beside what was done, runs of equal steps together.
 
-    What was done is what the adaptive labeller reads in the actions that ran, scaled by the run's own actions.
+    What was done is what the labeller reads in the actions that ran, scaled by the run's own actions.
     """
     if not len(trace.actions):
         return
-    labels = AdaptiveLabeller().label(_gripper_as_level(trace.actions, space), statistics)
+    labels = labeller.label(_gripper_as_level(trace.actions, space), statistics)
     done = [describe(motion) for motion in labels]
     steps = zip(map(str, trace.said), done, map(bool, trace.success), strict=True)
     at = 0

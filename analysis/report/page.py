@@ -24,6 +24,8 @@ from evals.record import Run, packages, revision
 from evals.summary import Summary, summarise
 from evals.summary_format import notes
 from evals.terminal.text import show, visible, write_whole
+from vla.errors import LabellerError
+from vla.motion.registry import labeller
 
 _MEGABYTE = 1_000_000
 
@@ -36,6 +38,7 @@ class ReportConfig:
         runs: Run folders, or folders or patterns that hold run folders.
         out: HTML file to write.
         title: Heading of the page.
+        motion: Labeller that says what was done: raw, adaptive, hmm or a plugin's.
         film_megabytes: Largest total size, in megabytes, of the videos that are embedded in the page; further videos
             are linked.
     """
@@ -43,6 +46,7 @@ class ReportConfig:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional]
     out: Path = Path("report.html")
     title: str = "Evaluation report"
+    motion: str = "adaptive"
     film_megabytes: float = 50.0
 
 
@@ -109,7 +113,7 @@ def command(arguments: list[str]) -> int:
     if not recorded.runs:
         raise UsageError("Name a run folder, or a folder of them: vla-eval report results/runs")
     films = Films(int(config.film_megabytes * _MEGABYTE))
-    write_whole(config.out, html(recorded, config.title, films, config.out.parent))
+    write_whole(config.out, html(recorded, config, films))
     size = config.out.stat().st_size / _MEGABYTE
     lines = [f"Wrote {config.out} ({size:.1f} MB, {len(recorded.runs)} runs).", *recorded.notes]
     if films.linked:
@@ -121,31 +125,40 @@ def command(arguments: list[str]) -> int:
     return 0
 
 
-def html(recorded: Recorded, title: str, films: Films, folder: Path) -> str:
+def html(recorded: Recorded, config: ReportConfig, films: Films) -> str:
     """Return the page.
 
     Args:
         recorded: the runs that it is about.
-        title: its heading.
+        config: what was asked for.
         films: embeds or links videos.
-        folder: where the page will lie, for links.
 
     Raises:
+        UsageError: there is no such labeller.
         RunFolderError: a run does not say what was planned.
     """
+    try:
+        chosen = labeller(config.motion)
+    except LabellerError as error:
+        raise UsageError(f"--motion: {error}") from error
     runs = recorded.runs
     views = [_view(run, label) for run, label in zip(runs, labels(runs), strict=True)]
     by_suite: dict[str, list[RunView]] = {}
     for view in views:
         by_suite.setdefault(view.summary.suite, []).append(view)
-    every = [e for view, run in zip(views, runs, strict=True) for e in episodes_of(run, view.label, films, folder)]
+    every = [
+        episode
+        for view, run in zip(views, runs, strict=True)
+        for episode in episodes_of(run, view.label, films, config.out.parent, chosen)
+    ]
     every.sort(key=lambda e: e.rank)
     loader = jinja2.PackageLoader("analysis.report")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_shown
     )
     page: str = environment.get_template("report.html").render(
-        title=title,
+        title=config.title,
+        motion=config.motion,
         notes=recorded.notes,
         suites=[_suite(name, members) for name, members in by_suite.items()],
         runs=views,

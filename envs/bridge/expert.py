@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.bridge.env import BridgeEnv
-from envs.experts.intent import GripperEvent, sentence, signs
 from evals.contract import Env
 from evals.errors import UsageError
 from evals.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from evals.spaces import ActionSpace, StateSpace
 from evals.types import ActionChunk, Episode, FloatArray, Observation, Suite
+from vla.motion.language import GripperEvent, describe, motion_towards
 
 # The gripper link's x axis points along the fingers, its y axis from finger to finger; columns in the world frame.
 R_WORLD_DOWN = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
@@ -229,7 +229,8 @@ class _SkillRun:
         """Return the sentence for what is left to do, which noise and speed limits do not touch."""
         offset = self._sight.to_base(command.position) - here
         turn = self._sight.turn_left(command.yaw)
-        return sentence(signs(offset, command.tolerance / math.sqrt(3)), signs(turn, TURN_WORTH_A_WORD), command.event)
+        tolerance = command.tolerance / math.sqrt(3)
+        return describe(motion_towards(offset, tolerance, turn, TURN_WORTH_A_WORD, command.event))
 
 
 def _plan(sight: _Sight) -> Iterator[HandCommand]:

@@ -22,18 +22,18 @@ from analysis.embeddings.command import command
 from evals.errors import VlaEvalError
 from vla.data.demos import MANIFEST
 from vla.data.errors import DataError
-from vla.data.mixture import Mixture, MixtureConfig
+from vla.data.mixture import Mixture, MixtureConfig, Source
 from vla.data.read import ReadOptions
 from vla.errors import ModelError, TrainingError
 from vla.model.presets import preset
 from vla.model.prompt import PromptBuilder
 from vla.model.tokenizer import make_tokenizer
-from vla.motion.labellers import AdaptiveLabeller
+from vla.motion.registry import labeller
 from vla.train.collate import Target
-from vla.train.config import Arithmetic, LoopConfig, ModelOptions, MotionLabels, OptimConfig, TrainConfig, TrainStage
+from vla.train.config import NO_MOTION, Arithmetic, LoopConfig, ModelOptions, OptimConfig, TrainConfig, TrainStage
 from vla.train.initialize import configure
 from vla.train.loop import train
-from vla.train.sources import instructions_of, read_sources, with_cameras
+from vla.train.sources import instructions_of, read_data, statistics_to_learn
 
 PRETRAINING = "motion_pretraining"
 _MEASURED_SAMPLES = 256
@@ -49,6 +49,7 @@ class Figure3Config:
         out: Folder for the figures, the vectors and the numbers.
         held_out: Dataset of observations that are not trained on; by default every `holdout`-th initial state of data.
         view: Drawn images to use, where there are several.
+        motion: Which labeller writes the motion sentences: raw, adaptive, hmm or a plugin's.
         preset: Size of the model.
         steps: Optimizer steps of the longest sequences (motion and action, no pretraining): they set the budget.
         pretraining: Part of the budget of the pretrained conditions that goes into pretraining.
@@ -64,6 +65,7 @@ class Figure3Config:
     out: Path = Path("results/figures")
     held_out: Path | None = None
     view: str | None = None
+    motion: str = "adaptive"
     preset: str = "tiny"
     steps: int = 1000
     pretraining: float = 0.5
@@ -93,7 +95,7 @@ class Leg:
 
     name: str
     stage: TrainStage
-    motion: MotionLabels
+    motion: str
     steps: int
     pretrained: bool
 
@@ -158,11 +160,12 @@ def split(config: Figure3Config) -> tuple[Path, Path]:
 
 def mean_lengths(config: Figure3Config, data: Path) -> dict[Target, float]:
     """Measure how many tokens a sequence of each kind has on average, image tokens included."""
-    leg = Leg("", "finetune", "adaptive", config.steps, pretrained=False)
-    sources = with_cameras(read_sources(train_config(config, leg, data)), 0, ())
+    leg = Leg("", "finetune", config.motion, config.steps, pretrained=False)
+    whole = read_data(train_config(config, leg, data))
     model = configure(ModelOptions(preset=config.preset), motion=True)
-    prompts = PromptBuilder(make_tokenizer(model.language.tokenizer, instructions_of(sources)), model)
-    mixture = Mixture(sources, AdaptiveLabeller(), MixtureConfig(seed=config.seed))
+    prompts = PromptBuilder(make_tokenizer(model.language.tokenizer, instructions_of(whole)), model)
+    source = Source(whole[0].episodes, statistics_to_learn(whole[0].episodes), ())
+    mixture = Mixture([source], labeller(config.motion), MixtureConfig(seed=config.seed))
     samples = [mixture[position] for position in range(min(_MEASURED_SAMPLES, len(mixture)))]
     action = [prompts.actions.first_token_id] * prompts.action_tokens
 
@@ -186,11 +189,11 @@ def plan(config: Figure3Config, lengths: dict[Target, float]) -> list[Leg]:
         return max(round(tokens / length), 1)
 
     return [
-        Leg(PRETRAINING, "motion", "adaptive", steps(budget - rest, lengths["motion"]), pretrained=False),
-        Leg("scratch_action", "finetune", "none", steps(budget, without), pretrained=False),
-        Leg("scratch_motion", "finetune", "adaptive", steps(budget, with_motion), pretrained=False),
-        Leg("pretrained_action", "finetune", "none", steps(rest, without), pretrained=True),
-        Leg("pretrained_motion", "finetune", "adaptive", steps(rest, with_motion), pretrained=True),
+        Leg(PRETRAINING, "motion", config.motion, steps(budget - rest, lengths["motion"]), pretrained=False),
+        Leg("scratch_action", "finetune", NO_MOTION, steps(budget, without), pretrained=False),
+        Leg("scratch_motion", "finetune", config.motion, steps(budget, with_motion), pretrained=False),
+        Leg("pretrained_action", "finetune", NO_MOTION, steps(rest, without), pretrained=True),
+        Leg("pretrained_motion", "finetune", config.motion, steps(rest, with_motion), pretrained=True),
     ]
 
 

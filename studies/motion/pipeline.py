@@ -17,8 +17,8 @@ from studies.motion.experts import EXPERTS, expert_corpora
 from studies.motion.figures import draw_words
 from studies.motion.synthetic import TEST_SEED, synthetic_corpora
 from vla.actions import normalize_scale
-from vla.motion.labellers import AdaptiveLabeller, displacement, round_to_grid, window_bounds
-from vla.motion.language import describe
+from vla.motion.labellers import AdaptiveLabeller, Slots, displacement, round_to_grid, window_bounds
+from vla.motion.language import describe, motions_from_slots
 from vla.statistics import GRIPPER
 
 if TYPE_CHECKING:
@@ -67,13 +67,14 @@ def pipeline_figure(corpora: Sequence[Corpus]) -> Figure:
     middle = columns[1].subgridspec(2, 1, height_ratios=[1.5, 1])
     corpus = corpora[0]
     position = next(i for i, episode in enumerate(corpus.episodes) if len(episode.actions) >= _FEWEST_STEPS)
+    labeller = AdaptiveLabeller()  # whose windows and thresholds are drawn
+    slots = labeller.slots(corpus.episodes[position].actions, corpus.statistics)
     detection = figure.add_subplot(middle[0])
-    draw_detection(corpus, position, detection).tick_params(labelbottom=False)
+    draw_detection(corpus, position, labeller, detection).tick_params(labelbottom=False)
     words = figure.add_subplot(middle[1], sharex=detection)
-    slots = AdaptiveLabeller().slots(corpus.episodes[position].actions, corpus.statistics)
     draw_words("", slots, corpus.rate_hz, words).set_xlabel("seconds", fontsize=8)
     words.tick_params(labelsize=7)
-    draw_sentences(corpus, position, figure.add_subplot(columns[2]))
+    draw_sentences(slots, corpus.rate_hz, figure.add_subplot(columns[2]))
     return figure
 
 
@@ -97,9 +98,8 @@ def draw_distributions(corpora: Sequence[Corpus], normalized: bool, axes: Axes) 
     return axes
 
 
-def draw_detection(corpus: Corpus, position: int, axes: Axes) -> Axes:
+def draw_detection(corpus: Corpus, position: int, labeller: AdaptiveLabeller, axes: Axes) -> Axes:
     """Draw the translation of an episode over the three windows, against the thresholds that each must exceed."""
-    labeller = AdaptiveLabeller()
     scaled = normalize_scale(
         corpus.episodes[position].actions, corpus.statistics, labeller.smallest_scale, labeller.smallest_turn
     )
@@ -119,12 +119,11 @@ def draw_detection(corpus: Corpus, position: int, axes: Axes) -> Axes:
     return axes
 
 
-def draw_sentences(corpus: Corpus, position: int, axes: Axes) -> Axes:
-    """Write the longest segments of an episode as sentences, in their order."""
-    motions = AdaptiveLabeller().label(corpus.episodes[position].actions, corpus.statistics)
+def draw_sentences(slots: Slots, rate_hz: float, axes: Axes) -> Axes:
+    """Write the longest segments of an episode's `[T, 6]` slots as sentences, in their order."""
     segments = []
     start = 0
-    for motion, steps in groupby(motions):
+    for motion, steps in groupby(motions_from_slots(slots)):
         length = sum(1 for _ in steps)
         segments.append((start, start + length, describe(motion)))
         start += length
@@ -133,7 +132,7 @@ def draw_sentences(corpus: Corpus, position: int, axes: Axes) -> Axes:
     axes.set_title("3. motion sentences (the longest segments)", fontsize=9)
     for row, (first, end, sentence) in enumerate(longest):
         y = 1 - (row + 0.7) / _SHOWN_SENTENCES
-        seconds = f"{first / corpus.rate_hz:.2f} to {end / corpus.rate_hz:.2f} s"
+        seconds = f"{first / rate_hz:.2f} to {end / rate_hz:.2f} s"
         axes.text(0, y, seconds, fontsize=7, color="0.4", transform=axes.transAxes)
         axes.text(0, y - 0.04, sentence, fontsize=8, color="tab:blue", transform=axes.transAxes)
     return axes

@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from studies.motion.corpus import Corpus
-from vla.motion.hmm import HmmLabeller
 from vla.motion.labellers import Labeller, Slots
 from vla.motion.language import SLOTS
 
@@ -36,10 +35,8 @@ class MotionScore(NamedTuple):
 
 def labelled(labeller: Labeller, corpus: Corpus) -> list[Slots]:
     """Label every episode of a corpus, `[T, 6]` each."""
-    if isinstance(labeller, HmmLabeller):
-        named = {str(number): episode.actions for number, episode in enumerate(corpus.episodes)}
-        return labeller.slots_of_episodes(named, corpus.statistics)
-    return [labeller.slots(episode.actions, corpus.statistics) for episode in corpus.episodes]
+    named = {str(number): episode.actions for number, episode in enumerate(corpus.episodes)}
+    return labeller.slots_of_episodes(named, corpus.statistics)
 
 
 def accuracy(labeller: Labeller, corpus: Corpus) -> float:

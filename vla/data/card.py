@@ -16,8 +16,9 @@ from vla.data.demonstration import Demonstration
 from vla.data.errors import DataError, Where, printable, reading
 from vla.data.read import ReadOptions, check_layouts, dataset_format
 from vla.data.whole import LeftOut, SkipOptions, read_whole
-from vla.motion.labellers import AdaptiveLabeller, Labeller
+from vla.motion.labellers import Labeller
 from vla.motion.language import describe
+from vla.motion.registry import labeller
 from vla.statistics import DIMENSIONS, ActionStatistics, rare_in_words, statistics_of, write_statistics
 
 _WIDEST = 200
@@ -36,6 +37,7 @@ class StatsConfig:
             that training need not decode them again. Without this option, only the first image of each camera is
             decoded.
         statistics: File to write the action statistics to, in the layout of OpenVLA's dataset_statistics.json.
+        motion: Labeller that writes the motion labels: raw, adaptive, hmm or a plugin's.
         top: Number of labels and instructions to show, most frequent first.
     """
 
@@ -44,6 +46,7 @@ class StatsConfig:
     skip: Annotated[SkipOptions, tyro.conf.arg(name="")] = field(default_factory=SkipOptions)
     images: bool = False
     statistics: Path | None = None
+    motion: str = "adaptive"
     top: int = 20
 
 
@@ -59,6 +62,7 @@ class Card:
         cameras: camera name -> height and width of its first image.
         state_size: numbers in the state.
         statistics: of the actions.
+        motion: name of the labeller.
         labels: motion sentence -> steps.
         instructions: instruction -> episodes.
         left_out: what cannot be used, and why.
@@ -72,6 +76,7 @@ class Card:
     cameras: dict[str, tuple[int, int]]
     state_size: int
     statistics: ActionStatistics
+    motion: str
     labels: Counter[str]
     instructions: Counter[str]
     left_out: LeftOut
@@ -82,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run `vla-train stats` and return the exit code."""
     config = tyro.cli(StatsConfig, args=arguments, prog="vla-train stats")
     check_layouts(config.read.layout, (config.directory,))
-    card = make_card(config.directory, config.read, config.skip, config.images)
+    card = make_card(config.directory, config.read, config.skip, config.images, config.motion)
     show(card_text(card, config.top))
     if config.statistics:
         with reading(Where(config.statistics), "cannot be written"):
@@ -97,7 +102,7 @@ def make_card(
     options: ReadOptions | None = None,
     skip: SkipOptions | None = None,
     images: bool = False,
-    labeller: Labeller | None = None,
+    motion: str = "adaptive",
 ) -> Card:
     """Read a whole dataset, look at its pictures, and label every step.
 
@@ -106,11 +111,13 @@ def make_card(
         options: for the reader.
         skip: what becomes of what cannot be read.
         images: whether to look at every picture, and not at the first of every camera of every episode alone.
-        labeller: of the motions; by default the adaptive one.
+        motion: name of the labeller.
 
     Raises:
+        LabellerError: there is no such labeller.
         DataError: nothing in it can be used; or, unless that may be skipped, something in it cannot be read.
     """
+    chosen = labeller(motion)
     whole = read_whole(directory, options, skip or SkipOptions(), images)
     left = whole.left_out
     episodes: list[Demonstration] = []
@@ -135,7 +142,8 @@ def make_card(
         cameras=cameras,
         state_size=episodes[0].state.shape[1],
         statistics=statistics,
-        labels=_labels(episodes, statistics, labeller or AdaptiveLabeller()),
+        motion=motion,
+        labels=_labels(episodes, statistics, chosen),
         instructions=Counter(episode.instruction for episode in episodes),
         left_out=left,
         excess=left.excess(directory, len(episodes), len({episode.where.file for episode in episodes})),
@@ -160,7 +168,7 @@ def card_text(card: Card, top: int = 20) -> str:
             ]
         ),
         _actions_text(card.statistics),
-        _counts_text("motion labels (adaptive, share of steps)", card.labels, top, share=True),
+        _counts_text(f"motion labels ({card.motion}, share of steps)", card.labels, top, share=True),
         _counts_text("instructions (episodes)", card.instructions, top),
     ]
     if lines := card.left_out.lines():
@@ -171,7 +179,7 @@ def card_text(card: Card, top: int = 20) -> str:
 def _labels(episodes: list[Demonstration], statistics: ActionStatistics, labeller: Labeller) -> Counter[str]:
     labels: Counter[str] = Counter()
     for episode in episodes:
-        motions = labeller.label(episode.actions, statistics, episode=str(episode.where))
+        motions = labeller.label(episode.actions, statistics, str(episode.where))
         labels.update(describe(motion) for motion in motions)
     return labels
 

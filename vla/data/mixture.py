@@ -7,8 +7,8 @@ mixture by dividing positions, and to resume in the middle of an epoch, on any n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from vla.data.demonstration import Demonstration
 from vla.data.errors import DataError, Where
 from vla.data.frames import Image, resize
-from vla.data.whole import LeftOut
 from vla.motion.labellers import Labeller
-from vla.motion.language import Motion, MotionAxes, describe
+from vla.motion.language import Motion, describe
 from vla.statistics import ActionStatistics
 
+Features = NDArray[np.float16]
 _SHUFFLES = 128
 
 
@@ -36,16 +36,20 @@ class Source:
         cameras: which cameras a sample shows, in this order.
         weight: how often a step is seen, relative to a step of a source with weight 1 (the convention of the published
             Open X-Embodiment mixtures).
-        axes: which way its action dimensions point.
-        left_out: what of the dataset is not among the episodes, and why.
+
+    Raises:
+        ValueError: nothing in it can be shown.
+        DataError: an episode lacks a camera.
     """
 
     episodes: Sequence[Demonstration]
     statistics: ActionStatistics
     cameras: tuple[str, ...]
     weight: float = 1.0
-    axes: MotionAxes = field(default_factory=MotionAxes)
-    left_out: LeftOut | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no sample can be drawn from."""
+        _check(self)
 
     @property
     def name(self) -> str:
@@ -87,7 +91,7 @@ class Sample:
         episode: name of the episode.
         step: step of the episode.
         instruction: the task in words, as the dataset has it.
-        images: one `[size, size, 3]` uint8 RGB for each of the source's cameras.
+        seen: one `[size, size, 3]` uint8 RGB for each of the source's cameras, or `[N, D]` features of them.
         state: `[S]` float32 in the dataset's own layout.
         actions: `[action_horizon, 7]` float32 in the robot's own units, gripper 1 = open; past the end of the episode
             the arm stands still and the gripper keeps its level.
@@ -98,10 +102,14 @@ class Sample:
     episode: str
     step: int
     instruction: str
-    images: tuple[Image, ...]
+    seen: tuple[Image, ...] | Features
     state: NDArray[np.float32]
     actions: NDArray[np.float32]
     motion: str
+
+
+View = Callable[["Mixture", int], tuple[Image, ...] | Features]
+"""What is seen at a position of a mixture, a function of both."""
 
 
 class Mixture:
@@ -109,17 +117,26 @@ class Mixture:
 
     In an epoch every source gets its share, weight x steps, to the nearest sample, in shuffled order. A source goes
     through all its steps before it shows one again, also across epochs: with equal weights an epoch is every step once.
+
+    Args:
+        sources: what is mixed.
+        labeller: of the motion sentences; None for none.
+        config: how samples are drawn.
+        view: what is seen; by default `Mixture.images`.
     """
 
     def __init__(
-        self, sources: Sequence[Source], labeller: Labeller | None, config: MixtureConfig | None = None
+        self,
+        sources: Sequence[Source],
+        labeller: Labeller | None,
+        config: MixtureConfig | None = None,
+        view: View | None = None,
     ) -> None:
         self.sources = tuple(sources)
         self.config = config or MixtureConfig()
         self._labeller = labeller
+        self._view = view or Mixture.images
         self._labels: dict[tuple[int, int], list[str]] = {}
-        for source in self.sources:
-            _check(source)
         self._ends = [np.cumsum([episode.num_starts for episode in source.episodes]) for source in self.sources]
         weighted_steps = [(source.weight, int(ends[-1])) for source, ends in zip(self.sources, self._ends, strict=True)]
         self._counts = _shares(weighted_steps, self.config.epoch)
@@ -137,19 +154,24 @@ class Mixture:
         place = self.place(position)
         source = self.sources[place.source]
         episode = source.episodes[place.episode]
-        images = tuple(episode.cameras[name][place.step] for name in source.cameras)
-        if (size := self.config.image_size) is not None:
-            images = tuple(resize(image, size) for image in images)
         return Sample(
             dataset=source.name,
             episode=episode.where.episode,
             step=place.step,
             instruction=episode.instruction,
-            images=images,
+            seen=self._view(self, position),
             state=episode.state[place.step],
             actions=_chunk(episode.actions, place.step, self.config.action_horizon),
             motion=self._sentences(place)[place.step] if self._labeller else "",
         )
+
+    def images(self, position: int) -> tuple[Image, ...]:
+        """Read the images of sample `position`, one for each camera of its source."""
+        place = self.place(position)
+        source = self.sources[place.source]
+        images = tuple(source.episodes[place.episode].cameras[name][place.step] for name in source.cameras)
+        size = self.config.image_size
+        return images if size is None else tuple(resize(image, size) for image in images)
 
     def place(self, position: int) -> Place:
         """Say which step sample `position` is, without reading it."""
@@ -181,7 +203,7 @@ class Mixture:
         if key not in self._labels and self._labeller:
             source = self.sources[place.source]
             episode = source.episodes[place.episode]
-            motions = self._labeller.label(episode.actions, source.statistics, source.axes, str(episode.where))
+            motions = self._labeller.label(episode.actions, source.statistics, str(episode.where))
             self._labels[key] = [_sentence(motion) for motion in motions]
         return self._labels[key]
 

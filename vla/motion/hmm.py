@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from vla.actions import normalize_scale
 from vla.motion.labellers import Floats, Labeller, Slots, displacement, round_to_grid, window_bounds, without_flicker
-from vla.motion.language import STANDARD_AXES, MotionAxes
 from vla.statistics import GRIPPER, ActionStatistics, check_actions
 
 _EPISODES_AT_ONCE = 64
@@ -61,25 +60,12 @@ class HmmLabeller(Labeller):
     smallest_scale: float = 0.885
     smallest_turn: float = 1.0
 
-    def slots(
-        self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES, episode: str = ""
-    ) -> Slots:
+    def slots(self, actions: ArrayLike, statistics: ActionStatistics, episode: str = "") -> Slots:
         """See `vla.motion.labellers.Labeller.slots`."""
-        return self.slots_of_episodes({episode: actions}, statistics, axes)[0]
+        return self.slots_of_episodes({episode: actions}, statistics)[0]
 
-    def slots_of_episodes(
-        self, episodes: Mapping[str, ArrayLike], statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES
-    ) -> list[Slots]:
-        """Label several episodes at once: Viterbi's loop over steps is paid once for all of them.
-
-        Args:
-            episodes: name -> `[T, 7]` actions; names appear in error messages.
-            statistics: of their data set.
-            axes: of their robot.
-
-        Returns:
-            `[T, 6]` slots for each episode, in order.
-        """
+    def slots_of_episodes(self, episodes: Mapping[str, ArrayLike], statistics: ActionStatistics) -> list[Slots]:
+        """Label several episodes at once: Viterbi's loop over steps is paid once for all of them."""
         arrays = [check_actions(actions, statistics.dataset, name) for name, actions in episodes.items()]
         speeds = np.geomspace(self.slowest, self.fastest, self.speeds)
         states = np.concatenate([[0.0], speeds, -speeds])
@@ -90,9 +76,7 @@ class HmmLabeller(Labeller):
             emission_cost = np.zeros((max(map(len, batch)), len(batch), 6, len(states)))
             for number, array in enumerate(batch):
                 normalized = normalize_scale(array, statistics, self.smallest_scale, self.smallest_turn)[:, :GRIPPER]
-                emission_cost[: len(array), number] = self._emission_cost(
-                    round_to_grid(normalized) * axes.signs, states
-                )
+                emission_cost[: len(array), number] = self._emission_cost(round_to_grid(normalized), states)
             path = viterbi(emission_cost.reshape(len(emission_cost), -1, len(states)), transition_cost)
             words = np.sign(states)[path].reshape(len(emission_cost), len(batch), 6)
             labels += [self._with_gripper(words[: len(array), number], array) for number, array in enumerate(batch)]

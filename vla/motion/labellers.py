@@ -6,14 +6,16 @@ Both look at a whole episode at once; neither loops over steps.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vla.actions import normalize_affine, normalize_scale
-from vla.motion.language import STANDARD_AXES, Motion, MotionAxes, motions_from_slots
+from vla.motion.language import Motion, motions_from_slots
 from vla.statistics import GRIPPER, ActionStatistics, check_actions
 
 Floats = NDArray[np.float64]
@@ -30,30 +32,30 @@ _GROUP_OF_AXIS = np.array([0, 0, 0, 1, 2, 3])
 """Translation is detected as one group; each rotation axis is its own."""
 
 
-class Labeller(Protocol):
+class Labeller(ABC):
     """Says what the gripper does at every step of an episode."""
 
-    def slots(
-        self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = ..., episode: str = ...
-    ) -> Slots:
+    @abstractmethod
+    def slots(self, actions: ArrayLike, statistics: ActionStatistics, episode: str = "") -> Slots:
         """Label `[T, 7]` actions with `[T, 6]` slots of -1, 0, +1 in the order of `vla.motion.language.SLOTS`.
 
         Args:
-            actions: of one episode; entry 6 is the gripper's level, 1 = open.
+            actions: of one episode: +x forward, +y left, +z up, +roll or +pitch tilts up, +yaw is counterclockwise;
+                entry 6 is the gripper's level, 1 = open.
             statistics: of the actions' data set.
-            axes: which way the robot's axes point.
             episode: names the episode in error messages.
 
         Raises:
             ActionDataError: the actions are not finite `[T, 7]` numbers.
         """
-        ...
 
-    def label(
-        self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES, episode: str = ""
-    ) -> list[Motion]:
+    def slots_of_episodes(self, episodes: Mapping[str, ArrayLike], statistics: ActionStatistics) -> list[Slots]:
+        """Label several episodes of a data set, given by their names; errors are those of `slots`."""
+        return [self.slots(actions, statistics, name) for name, actions in episodes.items()]
+
+    def label(self, actions: ArrayLike, statistics: ActionStatistics, episode: str = "") -> list[Motion]:
         """Label `[T, 7]` actions with `T` motions; arguments and errors are those of `slots`."""
-        return motions_from_slots(self.slots(actions, statistics, axes, episode))
+        return motions_from_slots(self.slots(actions, statistics, episode))
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,11 @@ class RawLabeller(Labeller):
     threshold: float = 0.03
     window: int = 3
 
-    def slots(
-        self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES, episode: str = ""
-    ) -> Slots:
+    def slots(self, actions: ArrayLike, statistics: ActionStatistics, episode: str = "") -> Slots:
         """See `Labeller.slots`; of the statistics only the data set's name is used, in error messages."""
         array = check_actions(actions, statistics.dataset, episode)
         low, high = window_bounds(len(array), self.window, "future")
-        moved = displacement(array[:, :GRIPPER] * axes.signs, low, high)
+        moved = displacement(array[:, :GRIPPER], low, high)
         moved[:, 3:] /= 10
         level = array[:, GRIPPER]
         opened = level[high - 1] - level[np.maximum(low - 1, 0)]
@@ -136,16 +136,14 @@ class AdaptiveLabeller(Labeller):
                 "1 <= fast <= mid <= slow and tau >= 0, in steps."
             )
 
-    def slots(
-        self, actions: ArrayLike, statistics: ActionStatistics, axes: MotionAxes = STANDARD_AXES, episode: str = ""
-    ) -> Slots:
+    def slots(self, actions: ArrayLike, statistics: ActionStatistics, episode: str = "") -> Slots:
         """See `Labeller.slots`."""
         array = check_actions(actions, statistics.dataset, episode)
         if self.normalization == "scale":
             normalized = normalize_scale(array, statistics, self.smallest_scale, self.smallest_turn)
         else:
             normalized = normalize_affine(array, statistics)
-        deltas = round_to_grid(normalized[:, :GRIPPER]) * axes.signs
+        deltas = round_to_grid(normalized[:, :GRIPPER])
         axis_threshold, group_threshold = self.thresholds(deltas)
         named = np.zeros_like(deltas)
         undecided = np.ones((len(deltas), 4), dtype=bool)

@@ -14,9 +14,10 @@ from bisect import bisect_left
 from dataclasses import astuple, dataclass
 from functools import cache
 from itertools import product
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vla.errors import ModelError
 
@@ -24,6 +25,8 @@ SLOTS = ("x", "y", "z", "tilt", "rotate", "gripper")
 """Slot names, in the order of the columns of every `[T, 6]` array of slots."""
 
 STOP_SENTENCE = "stop"
+
+GripperEvent = Literal["open", "close"]
 
 _WORDS = (
     ("backward", "", "forward"),
@@ -84,26 +87,6 @@ class Motion:
                 raise ValueError(f"Motion.{slot} is {value!r}; a slot is -1, 0 or +1.")
 
 
-@dataclass(frozen=True)
-class MotionAxes:
-    """Which way each action dimension of an embodiment points.
-
-    Attributes:
-        signs: one +1 or -1 for each of x, y, z, roll, pitch, yaw; a robot that faces its camera may need some at -1.
-    """
-
-    signs: tuple[int, int, int, int, int, int] = (1, 1, 1, 1, 1, 1)
-
-    def __post_init__(self) -> None:
-        """Refuse anything but six signs."""
-        if len(self.signs) != 6 or any(sign not in (-1, 1) for sign in self.signs):
-            raise ValueError(f"MotionAxes.signs is {self.signs!r}; six values of +1 or -1 are expected.")
-
-
-STANDARD_AXES = MotionAxes()
-"""+x forward, +y left, +z up; +roll or +pitch tilts up; +yaw is counterclockwise."""
-
-
 def describe(motion: Motion) -> str:
     """Write a motion as its one sentence; `parse` is the exact inverse."""
     x, y, z, tilt, rotate, gripper = (words[value + 1] for words, value in zip(_WORDS, astuple(motion), strict=True))
@@ -114,6 +97,28 @@ def describe(motion: Motion) -> str:
         f"{gripper} gripper" if gripper else "",
     ]
     return ", ".join(filter(None, groups)) or STOP_SENTENCE
+
+
+def motion_towards(
+    offset: ArrayLike,
+    tolerance: float,
+    turn: ArrayLike = (0, 0, 0),
+    turn_tolerance: float = 0.0,
+    gripper: GripperEvent | None = None,
+) -> Motion:
+    """Return the motion of a gripper on its way to a waypoint: the directions in which more than a tolerance is left.
+
+    Args:
+        offset: `[3]` metres left along x (forward), y (left), z (up).
+        tolerance: metres along an axis that are not worth a word.
+        turn: `[3]` radians left about x (roll), y (pitch), z (yaw); where both are left, roll is the tilt.
+        turn_tolerance: radians about an axis that are not worth a word.
+        gripper: the event that is going on, or None while the fingers keep their opening.
+    """
+    left = np.concatenate([offset, turn])
+    worth_a_word = np.abs(left) > np.repeat([tolerance, turn_tolerance], 3)
+    x, y, z, roll, pitch, yaw = (int(sign) for sign in np.where(worth_a_word, np.sign(left), 0))
+    return Motion(x, y, z, roll or pitch, yaw, {"open": 1, None: 0, "close": -1}[gripper])
 
 
 def parse(text: str) -> Motion:

@@ -48,7 +48,7 @@ class Collate:
         features = stacked_features(samples)
         images = None
         if features is None:
-            images = torch.from_numpy(np.stack([np.stack(sample.images) for sample in samples]))
+            images = torch.from_numpy(np.stack([np.stack(list(sample.seen)) for sample in samples]))
         state = None
         if self.prompts.config.proprio_dim:
             rows = [normalize_state(sample.state, self.statistics[sample.dataset]) for sample in samples]

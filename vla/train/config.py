@@ -10,10 +10,11 @@ import tyro
 
 from vla.data.read import ReadOptions, check_layouts
 from vla.data.whole import SkipOptions
-from vla.errors import TrainingError
+from vla.errors import LabellerError, TrainingError
+from vla.motion.registry import labeller
 
 TrainStage = Literal["motion", "action", "finetune"]
-MotionLabels = Literal["adaptive", "raw", "none"]
+NO_MOTION = "none"
 Precision = Literal["float32", "float16", "bfloat16"]
 Arithmetic = Literal["auto", "float32", "bfloat16"]
 
@@ -130,7 +131,8 @@ class TrainConfig:
         loop: Options of the training loop.
         stage: Stage of the training: "motion" is the paper's pretraining on motion, "action" is pretraining on actions
             alone (the paper's ablation), "finetune" is the fine-tuning that follows either of them.
-        motion: Labels that the motion sentences are made from; "none" trains without motion sentences.
+        motion: Labeller that writes the motion sentences: raw, adaptive, hmm or a plugin's; "none" trains without motion
+            sentences.
         init: Weights to start from: "scratch" (pretrained vision encoders and language model), a checkpoint folder, or
             a Prismatic .pt file.
         model: The model to build; if --init is a checkpoint folder, the checkpoint decides what is not given.
@@ -148,7 +150,7 @@ class TrainConfig:
     data: tuple[Path, ...]
     loop: Loop
     stage: TrainStage = "finetune"
-    motion: MotionLabels = "adaptive"
+    motion: str = "adaptive"
     init: str = "scratch"
     model: ModelOptions = field(default_factory=ModelOptions)
     read: Annotated[ReadOptions, tyro.conf.arg(name="")] = field(default_factory=ReadOptions)
@@ -166,7 +168,12 @@ class TrainConfig:
         if self.weights and len(self.weights) != len(self.data):
             raise TrainingError(f"--weights has {len(self.weights)} numbers for {len(self.data)} folders of --data.")
         check_layouts(self.read.layout, self.data)
-        if self.stage == "motion" and self.motion == "none":
+        if self.motion != NO_MOTION:
+            try:
+                labeller(self.motion)
+            except LabellerError as error:
+                raise TrainingError(f"--motion: {error} Or {NO_MOTION!r}, for no motion turn.") from error
+        elif self.stage == "motion":
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
         if self.cache and self.shift:
             raise TrainingError("--cache keeps features of the images as they are: --shift cannot change them.")
@@ -174,7 +181,7 @@ class TrainConfig:
     @property
     def says_motion(self) -> bool:
         """Whether the trained model says motion sentences."""
-        return self.stage != "action" and self.motion != "none"
+        return self.stage != "action" and self.motion != NO_MOTION
 
 
 MAY_CHANGE = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,50 +12,33 @@ from numpy.typing import NDArray
 
 from vla.data.frames import resize
 from vla.data.inspection import identity
-from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
+from vla.data.mixture import Features, Mixture, Sample, Source
 from vla.errors import TrainingError
 from vla.model.network import MotionVLA
-from vla.motion.labellers import Labeller
 from vla.weights.load import fingerprint
 
-Features = NDArray[np.float16]
 _BATCH = 16
 # Counts changes of what the names of files are made of: files of before may hold features of other pictures.
 _FORMAT = 2
 
 
-@dataclass(frozen=True, eq=False)
-class FeatureSample(Sample):
-    """A sample with `[N, D]` features in place of its images."""
-
-    features: Features
-
-
-class FeatureMixture(Mixture):
-    """A mixture that reads stored features and decodes no image.
+class StoredFeatures:
+    """A view of a mixture that reads stored features and decodes no image.
 
     Args:
-        sources: as the mixture of images has them.
-        labeller: likewise.
-        config: likewise; samples come in the same order.
-        stored: `[starts, N, D]` of every source, from `feature_files`.
+        files: `[starts, N, D]` of every source, from `feature_files`.
     """
 
-    def __init__(
-        self, sources: Sequence[Source], labeller: Labeller | None, config: MixtureConfig, stored: Sequence[Path]
-    ) -> None:
-        blind = [replace(source, cameras=()) for source in sources]
-        super().__init__(blind, labeller, config)
-        self._stored = tuple(stored)
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = tuple(files)
         self._opened: dict[int, Features] = {}
 
-    def __getitem__(self, position: int) -> FeatureSample:
-        """Read sample `position` with its features."""
-        source, start = self.start(position)
+    def __call__(self, mixture: Mixture, position: int) -> Features:
+        """Read the features of sample `position`, `[N, D]`."""
+        source, start = mixture.start(position)
         if source not in self._opened:
-            self._opened[source] = np.load(self._stored[source], mmap_mode="r")
-        features = np.array(self._opened[source][start])
-        return FeatureSample(**vars(super().__getitem__(position)), features=features)
+            self._opened[source] = np.load(self._files[source], mmap_mode="r")
+        return np.array(self._opened[source][start])
 
 
 def feature_files(model: MotionVLA, sources: Sequence[Source], folder: Path) -> list[Path]:
@@ -133,5 +115,5 @@ def _batches(source: Source, size: int) -> Iterator[NDArray[np.uint8]]:
 
 def stacked_features(samples: Sequence[Sample]) -> torch.Tensor | None:
     """Stack the features of samples that carry them, `[B, N, D]` float16; None where they carry images."""
-    features = [sample.features for sample in samples if isinstance(sample, FeatureSample)]
+    features = [sample.seen for sample in samples if isinstance(sample.seen, np.ndarray)]
     return torch.from_numpy(np.stack(features)) if features else None

@@ -21,27 +21,26 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vla.data.loader import MixtureLoader
+from vla.data.mixture import Mixture, MixtureConfig, View
 from vla.errors import DivergedError, StoppedError, TrainingError, listed
 from vla.model.checkpoint import Checkpoint, save_checkpoint
 from vla.model.network import LossSums
 from vla.train.collate import Collate, Placed, Target
 from vla.train.config import LoopConfig, OptimConfig, TrainConfig, recorded
-from vla.train.features import FeatureMixture, feature_files
+from vla.train.features import StoredFeatures, feature_files
 from vla.train.initialize import initial_checkpoint
 from vla.train.optim import learning_rate, make_optimizer, set_learning_rate
 from vla.train.progress import Metrics, Progress
 from vla.train.sources import (
+    Shifted,
     conventions_by_name,
     instructions_of,
     labeller_of,
     left_out_of,
-    make_mixture,
-    read_sources,
+    make_sources,
+    read_data,
     say_left_out,
     statistics_by_name,
-    with_cameras,
-    with_prompts,
-    without_perturbed_chunks,
 )
 from vla.train.state import RunState
 from vla.train.stopping import sigterm_noted
@@ -112,28 +111,27 @@ def optimize(run: TrainingRun, config: LoopConfig, accelerator: Accelerator, sta
 def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
     """Read the data, build the model and put both together."""
     with accelerator.main_process_first():
-        sources = read_sources(config)
+        data = read_data(config)
     checkpoint = initial_checkpoint(
-        config.init, config.model, instructions_of(sources), config.stage, config.says_motion, config.loop.seed
+        config.init, config.model, instructions_of(data), config.stage, config.says_motion, config.loop.seed
     )
-    sources = with_prompts(sources, checkpoint.prompts)
-    sources = with_cameras(sources, len(checkpoint.config.cameras), config.cameras)
-    sources = without_perturbed_chunks(sources, checkpoint.config.action_horizon)
-    mixture = make_mixture(config, checkpoint.config, sources)
+    sources = make_sources(config, data, checkpoint.prompts)
+    view: View | None = Shifted(config.shift) if config.shift else None
     if config.cache:
         with accelerator.main_process_first(), accelerator.autocast():
-            files = feature_files(checkpoint.model.to(accelerator.device), sources, config.cache)
-        mixture = FeatureMixture(sources, labeller_of(config.motion), mixture.config, files)
+            view = StoredFeatures(feature_files(checkpoint.model.to(accelerator.device), sources, config.cache))
+    model = checkpoint.config
+    drawn = MixtureConfig(config.loop.seed, model.image_size, model.action_horizon)
     if accelerator.is_main_process:
-        say_left_out(sources)
+        say_left_out(sources, data)
     seen = {source.name: list(source.cameras) for source in sources}
     meant = {name: convention.to_json() for name, convention in conventions_by_name(sources).items()}
     told = {**recorded(config), **checkpoint.training, "processes": accelerator.num_processes, "sources": seen}
-    told |= {"conventions": meant, "left_out": left_out_of(sources)}
+    told |= {"conventions": meant, "left_out": left_out_of(data)}
     checkpoint = replace(checkpoint, statistics=statistics_by_name(sources), training=told)
     target: Target = "motion" if config.stage == "motion" else "motion_action" if config.says_motion else "action"
     loader = MixtureLoader(
-        mixture,
+        Mixture(sources, labeller_of(config.motion), drawn, view),
         Collate(checkpoint.prompts, checkpoint.statistics, target),
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),

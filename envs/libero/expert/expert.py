@@ -7,7 +7,6 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from envs.experts.intent import sentence, signs
 from envs.libero.expert.articulation import pull, push_shut, turn
 from envs.libero.expert.caddy import put_in_compartment
 from envs.libero.expert.drawers import put_in_drawer
@@ -22,6 +21,7 @@ from evals.contract import Env
 from evals.errors import UsageError
 from evals.spaces import ActionSpace, StateSpace
 from evals.types import ActionChunk, Episode, FloatArray, Observation, Suite
+from vla.motion.language import describe, motion_towards
 
 _ATTEMPTS = 2  # times that the expert works through all goals
 _TURN_CAP = 0.6  # largest share of the controller's rotation range
@@ -158,7 +158,7 @@ class _SkillRun:
 def _intent(command: HandCommand, offset: FloatArray, turn: FloatArray) -> str:
     """Return the sentence for the movement that is left; noise and the controller's limits do not change it."""
     per_axis = command.tolerance / np.sqrt(3)  # so that a hand that has not arrived has somewhere to go
-    return sentence(signs(offset, per_axis), signs(turn, _TURN_TOLERANCE), command.event)
+    return describe(motion_towards(offset, per_axis, turn, _TURN_TOLERANCE, command.event))
 
 
 def _plan(hand: Hand, goals: Sequence[Goal]) -> Commands:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.experts.intent import GripperEvent
 from envs.libero.expert.geometry import down, rotation_vector
 from envs.libero.expert.grasps import MOST_CLEARANCE, GraspPreference
 from envs.libero.expert.scene import TIP, Scene
 from evals.types import FloatArray
+from vla.motion.language import GripperEvent
 
 _STALL_STEPS = 10  # a hand that came no closer for so many steps will not arrive
 _GRADUAL = 8e-4  # metres per step; fingers that move less count as closed

@@ -25,7 +25,7 @@ from vla.model.network import MotionVLA
 from vla.model.presets import preset
 from vla.model.prompt import PromptBuilder
 from vla.model.tokenizer import make_tokenizer
-from vla.motion.labellers import AdaptiveLabeller, RawLabeller
+from vla.motion import AdaptiveLabeller, HmmLabeller, RawLabeller
 from vla.motion.language import describe
 from vla.statistics import statistics_of
 
@@ -162,7 +162,9 @@ def test_a_damaged_file_of_vectors_is_named(tmp_path):
         figures(["embeddings", "--out", str(tmp_path)])
 
 
-@pytest.mark.parametrize(("motion", "labeller"), [("raw", RawLabeller()), ("adaptive", AdaptiveLabeller())])
+@pytest.mark.parametrize(
+    ("motion", "labeller"), [("raw", RawLabeller()), ("adaptive", AdaptiveLabeller()), ("hmm", HmmLabeller())]
+)
 def test_contextual_features_are_of_the_sentences_that_the_checkpoint_was_trained_on(pair, demos, motion, labeller):
     checkpoint = replace(load_checkpoint(pair[0]), training={"motion": motion})
     samples = held_out_samples(checkpoint, HeldOut(demos, observations=1_000_000))

@@ -111,7 +111,12 @@ def test_steps_in_which_said_and_done_agree_are_counted(report, write_run, tmp_p
     (path / "traces").mkdir()
     name = read_run(path).results[0].episode_id
     np.savez(path / "traces" / f"{name}.npz", actions=actions, motion=said, success=np.zeros(20, bool))
-    assert "Said and done agree in 15 of 20 steps." in words(report(path))
+    page = words(report(path))
+    assert "Said and done agree in 15 of 20 steps." in page
+    assert "motion done (adaptive labels of" in page
+    assert "motion done (raw labels of" in words(report(path, motion="raw"))
+    with pytest.raises(UsageError, match=r"No labeller named 'adaptiv'\. Did you mean 'adaptive'"):
+        report(path, motion="adaptiv")
 
 
 def test_films_beyond_the_budget_are_linked_not_embedded(report, reach_runs, capsys):

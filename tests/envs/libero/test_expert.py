@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from envs.experts.intent import sentence, signs
 from envs.libero.env import make
 from envs.libero.expert.expert import LiberoExpert
 from envs.libero.expert.geometry import about, about_z, down, facing, rotation_vector
@@ -20,7 +19,7 @@ from evals.contract import Policy, PrivilegedPolicy
 from evals.errors import UsageError
 from evals.policies.expert import expert
 from evals.types import Episode, Observation
-from vla.motion.language import all_motions, describe, parse
+from vla.motion.language import describe, parse
 
 SPATIAL, GOAL = libero_spatial(), libero_goal()
 
@@ -167,17 +166,6 @@ def test_acting_before_attaching_or_for_two_simulators_is_refused():
         policy.act([one])
     with pytest.raises(UsageError, match="2 at once"):
         policy.act([one, one])
-
-
-def test_an_intent_is_a_sentence_of_the_motion_language():
-    for motion in all_motions():
-        gripper = {1: "open", -1: "close", 0: None}[motion.gripper]
-        for rotation in ((motion.tilt, 0, motion.rotate), (0, motion.tilt, motion.rotate)):
-            assert sentence((motion.x, motion.y, motion.z), rotation, gripper) == describe(motion)
-
-
-def test_only_what_is_further_than_the_tolerance_has_a_sign():
-    assert signs([0.02, -0.02, 0.01], 0.01) == (1, -1, 0)
 
 
 @pytest.mark.parametrize("angle", [-3.1, -1.0, -1e-9, 0.0, 1e-4, 0.5, 3.1, np.pi])

@@ -19,7 +19,7 @@ from studies.motion.scores import accuracy, boundary_distances, flicker, labelle
 from studies.motion.search import ADAPTIVE_SPACE, SETTINGS, mean_accuracy, search, tuned_raw
 from studies.motion.synthetic import EMBODIMENTS, Embodiment, synthetic_corpora, synthetic_episode
 from vla.motion.hmm import HmmLabeller
-from vla.motion.labellers import AdaptiveLabeller, RawLabeller
+from vla.motion.labellers import AdaptiveLabeller, Labeller, RawLabeller
 from vla.motion.language import parse, slots_from_motions
 
 QUIET = Embodiment(
@@ -32,13 +32,13 @@ def two_corpora():
     return synthetic_corpora(3, EMBODIMENTS[:2])
 
 
-class Oracle:
+class Oracle(Labeller):
     """Knows the truth of one corpus."""
 
     def __init__(self, corpus):
         self.answers = {episode.actions.tobytes(): episode.slots for episode in corpus.episodes}
 
-    def slots(self, actions, statistics, axes=None, episode=""):
+    def slots(self, actions, statistics, episode=""):
         return self.answers[actions.tobytes()]
 
 

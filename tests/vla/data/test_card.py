@@ -48,7 +48,15 @@ def test_labels_add_up_to_the_steps(tmp_path: Path):
     card = make_card(files.write_v3(tmp_path / "drawers", [4, 6, 3]))
     assert card.labels.total() == 13
     assert card.instructions == {"open the drawer": 2, "close the drawer": 1}
-    assert "motion labels" in card_text(card)
+    assert "motion labels (adaptive, share of steps)" in card_text(card)
+
+
+def test_the_labels_are_those_of_the_labeller_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    root = files.write_v3(tmp_path / "drawers", [4, 6, 3])
+    assert main(["stats", str(root), "--motion", "raw"]) == 0
+    assert "motion labels (raw, share of steps)" in capsys.readouterr().out
+    assert main(["stats", str(root), "--motion", "rwa"]) == 2
+    assert "No labeller named 'rwa'. Did you mean 'raw'?" in capsys.readouterr().err
 
 
 def test_a_dataset_without_a_readable_episode_is_an_error_that_lists_them(tmp_path: Path):

@@ -17,12 +17,13 @@ from vla.data import inspection
 from vla.data.errors import DataError, Where
 from vla.data.frames import FileFrames
 from vla.data.loader import MixtureLoader
+from vla.data.mixture import Source
 from vla.data.whole import SkipOptions
 from vla.model.checkpoint import load_checkpoint
 from vla.train.config import LoopConfig, ModelOptions, TrainConfig
 from vla.train.features import feature_files
 from vla.train.initialize import initial_checkpoint
-from vla.train.sources import read_sources, with_cameras
+from vla.train.sources import cameras_of, read_data, statistics_to_learn
 
 EPISODE = "data/chunk-000/episode_000001.parquet"
 
@@ -94,7 +95,7 @@ def test_an_episode_with_another_state_is_left_out(drawers):
     pq.write_table(table.set_column(at, "observation.state", other), drawers / EPISODE)
     config = TrainConfig((drawers,), LoopConfig(out=drawers), skip=SkipOptions(skip_bad=False))
     with pytest.raises(DataError, match=r"episode 1: has 5 numbers of state .*; most have 8"):
-        read_sources(config)
+        read_data(config)
 
 
 class Fading:
@@ -123,7 +124,8 @@ def test_features_of_other_pictures_are_computed_anew(tmp_path):
     root = tmp_path / "drawers"
     files.write_v2(root, [4, 4])
     config = TrainConfig(data=(root,), loop=LoopConfig(out=root), model=ModelOptions(preset="nano"))
-    sources = with_cameras(read_sources(config), 1, ())
+    episodes = read_data(config)[0].episodes
+    source = Source(episodes, statistics_to_learn(episodes), cameras_of(episodes, 1, ()))
     frozen = initial_checkpoint("scratch", ModelOptions(preset="nano"), ["x"], "finetune", True, 0).model
     encoder = dataclasses.replace(frozen.config.vision_encoders[0], frozen=True)
     frozen.config = dataclasses.replace(frozen.config, vision_encoders=(encoder,))
@@ -133,8 +135,8 @@ def test_features_of_other_pictures_are_computed_anew(tmp_path):
         os.utime(path, ns=(level, level))
         spans = np.tile([[0, path.stat().st_size]], (4, 1))
         frames = {"front": FileFrames(Where(path), spans)}
-        episodes = [dataclasses.replace(episode, cameras=frames) for episode in sources[0].episodes]
-        return feature_files(frozen, [dataclasses.replace(sources[0], episodes=episodes)], tmp_path / "cache")[0]
+        episodes = [dataclasses.replace(episode, cameras=frames) for episode in source.episodes]
+        return feature_files(frozen, [dataclasses.replace(source, episodes=episodes)], tmp_path / "cache")[0]
 
     first = named(10, tmp_path / "a.jpg")
     assert named(10, tmp_path / "a.jpg") == first
@@ -151,12 +153,12 @@ def test_what_stats_looked_at_is_not_looked_at_again(drawers, monkeypatch):
     config = TrainConfig(data=(drawers,), loop=LoopConfig(out=drawers), model=ModelOptions(preset="nano"))
     assert main(["stats", str(drawers), "--images"]) == 0
     monkeypatch.setattr(inspection, "_looks", lambda unknown, title: pytest.fail("looked again") if unknown else [])
-    assert len(read_sources(config)[0].episodes) == 3
+    assert len(read_data(config)[0].episodes) == 3
 
 
 def test_pictures_need_not_be_looked_at_before_training(drawers):
     files.write_video(drawers / f"videos/chunk-000/{files.CAMERA}/episode_000001.mp4", files.LEVELS[:3])
     config = TrainConfig((drawers,), LoopConfig(out=drawers), skip=SkipOptions(skip_bad=False))
     with pytest.raises(DataError, match="the video has 3 frames"):
-        read_sources(config)
-    assert len(read_sources(dataclasses.replace(config, check_images=False))[0].episodes) == 3
+        read_data(config)
+    assert len(read_data(dataclasses.replace(config, check_images=False))[0].episodes) == 3

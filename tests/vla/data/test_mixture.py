@@ -90,8 +90,8 @@ def test_a_sample_holds_the_step_it_names():
             for e in s.episodes
             if e.where.episode == sample.episode
         )
-        assert sample.images[0].shape == (8, 8, 3)
-        assert (sample.images[0] == sample.step).all()
+        assert sample.seen[0].shape == (8, 8, 3)
+        assert (sample.seen[0] == sample.step).all()
         np.testing.assert_array_equal(sample.actions[0], whole.actions[sample.step])
         past = sample.step + np.arange(3) >= len(whole)
         assert (sample.actions[past, :6] == 0).all()
@@ -107,7 +107,7 @@ def test_motion_is_labelled_over_whole_episodes_with_the_stored_statistics():
         assert sample.motion == describe(labels[sample.step])
     silent = Mixture(mixed.sources, None, MixtureConfig(image_size=None))
     assert silent[0].motion == ""
-    assert silent[0].images[0].shape == (16, 16, 3)
+    assert silent[0].seen[0].shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])

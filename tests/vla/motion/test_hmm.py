@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vla.errors import ActionDataError
 from vla.motion.hmm import HmmLabeller, gripper_spans, viterbi
-from vla.motion.language import Motion, MotionAxes, describe
+from vla.motion.language import Motion, describe
 from vla.statistics import ActionStatistics, statistics_of
 
 HMM = HmmLabeller()
@@ -51,12 +51,6 @@ def test_a_motion_is_named_from_its_first_step_to_its_last():
     actions[30:60, 1] -= 0.5
     sentences = [describe(motion) for motion in HMM.label(actions, unit_statistics())]
     assert sentences == ["stop"] * 30 + ["move right"] * 30 + ["stop"] * 30
-
-
-def test_signs_belong_to_the_embodiment():
-    actions = np.zeros((30, 7))
-    actions[:, 0] = 0.8
-    assert HMM.label(actions, unit_statistics(), MotionAxes((-1, 1, 1, 1, 1, 1)))[15] == Motion(x=-1)
 
 
 @given(st.integers(0, 10_000), st.floats(0.1, 10.0))

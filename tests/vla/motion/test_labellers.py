@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from vla.errors import ActionDataError
 from vla.motion.labellers import AdaptiveLabeller, RawLabeller
-from vla.motion.language import Motion, MotionAxes, describe
+from vla.motion.language import Motion, describe
 from vla.statistics import ActionStatistics, statistics_of
 
 ADAPTIVE = [AdaptiveLabeller(anchor=anchor) for anchor in ("future", "past", "centered")]
@@ -54,12 +54,6 @@ def test_an_arm_that_does_nothing_is_stopped(labeller):
 def test_a_steady_motion_is_named_by_its_axis(labeller, dimension, sentence):
     labels = labeller.label(constant(dimension, 0.8), unit_statistics())
     assert {describe(motion) for motion in labels[10:-10]} == {sentence}
-
-
-def test_signs_belong_to_the_embodiment():
-    facing = MotionAxes(signs=(-1, -1, 1, 1, 1, -1))
-    labels = AdaptiveLabeller().label(constant(0, 0.8), unit_statistics(), facing)
-    assert describe(labels[15]) == "move backward"
 
 
 @pytest.mark.parametrize("labeller", ADAPTIVE)

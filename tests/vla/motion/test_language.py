@@ -1,19 +1,21 @@
 """The motion language: 729 sentences, parsed and described exactly."""
 
+import itertools
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vla.motion.language import (
     Motion,
-    MotionAxes,
     MotionSyntaxError,
     all_motions,
     describe,
     motion_index,
+    motion_towards,
     motions_from_slots,
     parse,
     slots_from_motions,
@@ -86,8 +88,21 @@ def test_motions_and_slots_hold_the_same():
 def test_values_without_a_word_are_refused():
     with pytest.raises(ValueError, match=r"Motion\.tilt is 2"):
         Motion(tilt=2)
-    with pytest.raises(ValueError, match="six values"):
-        MotionAxes(signs=(1, 1, 1, 0, 1, 1))
+
+
+@pytest.mark.parametrize("gripper", ["open", "close", None])
+def test_an_intent_has_the_signs_of_what_is_left_and_roll_is_the_tilt_before_pitch(gripper):
+    event = {"open": 1, "close": -1, None: 0}[gripper]
+    for signs in itertools.product((-1, 0, 1), repeat=6):
+        x, y, z, roll, pitch, yaw = signs
+        motion = Motion(x, y, z, roll if roll else pitch, yaw, event)
+        left = np.array(signs) * 0.02
+        assert motion_towards(left[:3], 0.01, left[3:], 0.01, gripper) == motion
+
+
+def test_only_what_is_further_than_the_tolerance_has_a_sign():
+    assert motion_towards([0.02, -0.02, 0.01], 0.01) == Motion(x=1, y=-1)
+    assert motion_towards([0, 0, 0], 0.01, [0.2, 0.1, -0.1001], 0.1) == Motion(tilt=1, rotate=-1)
 
 
 def test_motion_language_needs_numpy_only():

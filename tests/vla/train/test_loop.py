@@ -15,16 +15,16 @@ import torch
 
 from tests.vla.nano_models import nano, random_images
 from vla.cli import main
-from vla.data.mixture import Mixture, MixtureConfig
+from vla.data.mixture import Mixture, MixtureConfig, Source
 from vla.errors import DivergedError, TrainingError
 from vla.model.checkpoint import load_checkpoint
 from vla.motion.labellers import AdaptiveLabeller
 from vla.train.collate import Collate, Placed, padded
 from vla.train.config import LoopConfig, ModelOptions, OptimConfig, TrainConfig
-from vla.train.features import FeatureMixture, feature_files, stacked_features
+from vla.train.features import StoredFeatures, feature_files, stacked_features
 from vla.train.loop import _check_finite, train
 from vla.train.optim import learning_rate
-from vla.train.sources import read_sources, with_cameras
+from vla.train.sources import Shifted, cameras_of, read_data, statistics_to_learn
 
 NANO = ModelOptions(preset="nano")
 SMALL = OptimConfig(lr=1e-3, batch_size=4, micro_batch=2)
@@ -44,6 +44,11 @@ def arguments(data, out, steps, **options):
 def config(data, out, steps=2, **changes):
     loop = LoopConfig(out=out, optim=changes.pop("optim", SMALL), steps=steps, save_every=2)
     return TrainConfig(data=(data,), loop=loop, **{"model": NANO, **changes})
+
+
+def source(data, out):
+    episodes = read_data(config(data, out))[0].episodes
+    return Source(episodes, statistics_to_learn(episodes), cameras_of(episodes, 1, ()))
 
 
 def metrics(out):
@@ -116,8 +121,8 @@ def test_the_ablation_learns_actions_alone(bridge, tmp_path):
 
 def test_two_demonstrations_are_learnt_by_heart(bridge, tmp_path):
     """Two real demonstrations, 100 % of the motion and action tokens."""
-    sources = with_cameras(read_sources(config(bridge, tmp_path)), 1, ())
-    two = dataclasses.replace(sources[0], episodes=sources[0].episodes[:2])
+    whole = source(bridge, tmp_path)
+    two = dataclasses.replace(whole, episodes=whole.episodes[:2])
     model, prompts = nano()
     mixture = Mixture([two], AdaptiveLabeller(), MixtureConfig(image_size=56))
     collate = Collate(prompts, {two.name: two.statistics}, "motion_action")
@@ -134,23 +139,29 @@ def test_two_demonstrations_are_learnt_by_heart(bridge, tmp_path):
     assert sums.tokens[1] == 8 * len(mixture)
 
 
+def test_the_labeller_of_that_name_writes_the_sentences_and_the_checkpoint_keeps_the_name(bridge, tmp_path):
+    train(config(bridge, tmp_path / "run", motion="hmm"))
+    assert load_checkpoint(tmp_path / "run/checkpoint").training["motion"] == "hmm"
+    with pytest.raises(TrainingError, match=r"'him'.* Known: adaptive, hmm, raw\. Or 'none'"):
+        config(bridge, tmp_path / "other", motion="him")
+
+
 def test_stored_features_train_as_images_do(bridge, tmp_path):
     model, _ = nano()
-    sources = with_cameras(read_sources(config(bridge, tmp_path)), 1, ())
+    whole = source(bridge, tmp_path)
     with pytest.raises(TrainingError, match="dino is trained"):
-        feature_files(model, sources, tmp_path)
+        feature_files(model, [whole], tmp_path)
     frozen, _ = nano(vision_encoders=(dataclasses.replace(model.config.vision_encoders[0], frozen=True),))
     valid_starts = [None, np.array([1, 4])]
-    episodes = [
-        dataclasses.replace(e, valid_starts=u) for e, u in zip(sources[0].episodes[:2], valid_starts, strict=True)
-    ]
-    few = [dataclasses.replace(sources[0], episodes=episodes)]
+    episodes = [dataclasses.replace(e, valid_starts=u) for e, u in zip(whole.episodes[:2], valid_starts, strict=True)]
+    few = [dataclasses.replace(whole, episodes=episodes)]
     path = feature_files(frozen, few, tmp_path)[0]
     assert feature_files(frozen, few, tmp_path) == [path]
-    seen, stored = Mixture(few, None, MixtureConfig(image_size=56)), FeatureMixture(few, None, MixtureConfig(), [path])
-    assert len(seen) == len(np.load(path)) == len(sources[0].episodes[0]) + 2
+    seen = Mixture(few, None, MixtureConfig(image_size=56))
+    stored = Mixture(few, None, view=StoredFeatures([path]))
+    assert len(seen) == len(np.load(path)) == len(whole.episodes[0]) + 2
     for position in range(len(seen)):
-        image = torch.from_numpy(np.stack(seen[position].images))[None]
+        image = torch.from_numpy(np.stack(seen[position].seen))[None]
         with torch.no_grad():
             expected = frozen.features(image)
         torch.testing.assert_close(stacked_features([stored[position]]).float(), expected, rtol=1e-2, atol=1e-2)
@@ -158,6 +169,20 @@ def test_stored_features_train_as_images_do(bridge, tmp_path):
         rounded = feature_files(frozen, few, tmp_path)[0]
     assert rounded != path, "rounded features are not taken for exact ones"
     np.testing.assert_allclose(np.load(rounded), np.load(path), rtol=0.1, atol=0.1)
+
+
+def test_shifted_images_are_the_images_moved_by_no_more_than_asked_for(bridge, tmp_path):
+    whole = source(bridge, tmp_path)
+    plain = Mixture([whole], None, MixtureConfig(image_size=56))
+    shifted = Mixture([whole], None, MixtureConfig(image_size=56), Shifted(4))
+    assert shifted.fingerprint == plain.fingerprint
+    for position in range(3):
+        inner = shifted[position].seen[0][8:-8, 8:-8]
+        image = plain[position].seen[0]
+        offsets = [(y, x) for y in range(17) for x in range(17) if (image[y : y + 40, x : x + 40] == inner).all()]
+        assert len(offsets) == 1
+        assert max(abs(place - 8) for place in offsets[0]) <= 4
+        np.testing.assert_array_equal(shifted[position].seen[0], shifted[position].seen[0])
 
 
 def test_rounded_arithmetic_trains_alike(bridge, tmp_path, uninterrupted):

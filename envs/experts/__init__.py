@@ -1,1 +1,0 @@
-"""Scripted, privileged experts: they solve tasks and make demonstrations."""
