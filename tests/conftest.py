@@ -28,7 +28,7 @@ PLACES = {
     ),
     "slow": (
         "analysis/embeddings",
-        "analysis/report/test_browser.py",
+        "analysis/report",
         "evals/demos",
         "evals/terminal",
         "evals/test_hostile_plugins.py",
@@ -51,6 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, places in PLACES.items():
             if any(place.is_relative_to(named) for named in places):
                 item.add_marker(marker)
+        if "reach_runs" in getattr(item, "fixturenames", ()):  # two filmed runs
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,7 @@ def test_check_prints_what_each_gate_found():
     assert {"spaces", "gripper", "rotation", "frame", "settle", "noop", "expert"} <= set(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["markdown", "csv", "json"])
 def test_numbers_come_in_the_format_asked_for(tmp_path, format):
     run = ("--suite", "reach", "--policy", "noop", "--trials", "1", "--no-gates", "--format", format)
@@ -95,6 +96,7 @@ def test_numbers_come_in_the_format_asked_for(tmp_path, format):
     assert (tmp_path / "results/runs/reach/noop/seed0/episodes.jsonl").is_file()
 
 
+@pytest.mark.slow
 def test_the_record_says_where_it_comes_from(tmp_path):
     vla_eval("--suite", "reach", "--policy", "noop", "--trials", "1", "--out", str(tmp_path))
     [session] = json.loads((tmp_path / "run.json").read_text())["sessions"]

@@ -151,7 +151,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 def server():
     """Address of a server."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
 
