@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.recorded import checked, find_runs
-from evals.errors import RunFolderError
-from evals.record import EPISODES, Run, read_run
+from evals.record import Run, read_run
 from evals.types import EpisodeResult, Status
 
 if TYPE_CHECKING:
@@ -52,29 +51,20 @@ _SCORED = [status.value for status in Status if status.scored]
 def episodes(*places: str | Path) -> pd.DataFrame:
     """Return one row an episode of every run at or below places, with the columns and dtypes of `COLUMNS`.
 
-    Episodes without a score keep their row, with `scored` False: they are missing, not failed.
+    Episodes without a score keep their row, with `scored` False: they are missing, not failed. So
+    `frame[frame.scored].groupby("policy", observed=True).success.mean()` are success rates.
+
+    Args:
+        places: run folders, folders of run folders, or patterns such as "results/runs/*/expert".
 
     Raises:
         UsageError: there is no run.
         RunFolderError: a run does not read.
     """
-    return episodes_of(read_run(path) for path in find_runs(*places))
-
-
-def episodes_of(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row an episode of runs that are already read.
-
-    Raises:
-        RunFolderError: a field is of another kind than it is declared.
-    """
-    return _joined([_described(checked(run)) for run in runs])
-
-
-def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd
 
-    whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
-    return whole.astype(COLUMNS)
+    frames = [_described(checked(read_run(path))) for path in find_runs(*places)]
+    return pd.concat(frames, ignore_index=True).astype(COLUMNS)
 
 
 def _plain(results: Sequence[EpisodeResult]) -> pd.DataFrame:
@@ -96,7 +86,4 @@ def _described(run: Run) -> pd.DataFrame:
     frame["policy"] = str(run.header.config["policy"])
     for name in CONDITIONS:
         frame[name] = str(run.header.conditions.get(name, ""))
-    try:
-        return frame[list(COLUMNS)].astype({name: kind for name, kind in COLUMNS.items() if kind == "int64"})
-    except (OverflowError, ValueError, TypeError) as error:
-        raise RunFolderError(f"{run.path / EPISODES} holds numbers that no column can hold: {error}.") from error
+    return frame[list(COLUMNS)]
