@@ -80,8 +80,8 @@ def checked(run: Run) -> Run:
     for i, session in enumerate(header.sessions):
         decided = session.get("decided", {"text": "", "against": "", "episodes": 0})
         told = decided if isinstance(decided, Mapping) else {}
-        for name, kind in (("text", str), ("against", str), ("episodes", int)):
-            kinds.append((f"sessions.{i}.decided.{name}", told.get(name), kind))
+        fields = {"text": str, "against": str, "episodes": int}
+        kinds += [(f"sessions.{i}.decided.{name}", told.get(name), of) for name, of in fields.items()]
     for name, value, kind in kinds:
         if not isinstance(value, kind):
             raise RunFolderError(

@@ -129,21 +129,21 @@ def paired_difference(only_a: float, only_b: float, n: float, confidence: float 
     return Interval(float(low), float(high))
 
 
-def unpaired_difference(a: Estimate, within_a: Interval, b: Estimate, within_b: Interval) -> Interval:
+def unpaired_difference(a: float, within_a: Interval, b: float, within_b: Interval) -> Interval:
     """Return the interval of a - b from the intervals of two independent rates (Newcombe 1998, method 10).
 
     The bounds' distances from the estimates are added in squares ("MOVER"), which keeps Wilson's behaviour at 0 and 1.
     """
-    difference = a.value - b.value
-    down = math.hypot(a.value - within_a.low, within_b.high - b.value)
-    up = math.hypot(within_a.high - a.value, b.value - within_b.low)
+    difference = a - b
+    down = math.hypot(a - within_a.low, within_b.high - b)
+    up = math.hypot(within_a.high - a, b - within_b.low)
     return Interval(max(difference - down, -1.0), min(difference + up, 1.0))
 
 
 def newcombe(successes_a: int, n_a: int, successes_b: int, n_b: int) -> Interval:
     """Return Newcombe's 95 % interval of the difference between two independent rates."""
-    a, b = Estimate(successes_a / n_a, 0.0), Estimate(successes_b / n_b, 0.0)
-    return unpaired_difference(a, wilson(successes_a, n_a), b, wilson(successes_b, n_b))
+    within_a, within_b = wilson(successes_a, n_a), wilson(successes_b, n_b)
+    return unpaired_difference(successes_a / n_a, within_a, successes_b / n_b, within_b)
 
 
 def stratified_p(table: npt.NDArray[np.int64]) -> float:
