@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.recorded import checked, find_runs
-from evals.record import Run, read_run
+from evals.record import CONDITIONS, Run, read_run
 from evals.types import EpisodeResult, Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CONDITIONS = ("size", "init", "pretrain_target", "motion", "method")
 # Column -> dtype. What is constant within a run is categorical: a million rows stay small.
 COLUMNS = {
     "run": "category",
@@ -45,7 +43,7 @@ COLUMNS = {
     "error": "str",
 }
 _PHASES = ("physics", "render", "policy", "reset")
-_SCORED = [status.value for status in Status if status.scored]
+_RECORDED = EpisodeResult.__dataclass_fields__
 
 
 def episodes(*places: str | Path) -> pd.DataFrame:
@@ -67,23 +65,19 @@ def episodes(*places: str | Path) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).astype(COLUMNS)
 
 
-def _plain(results: Sequence[EpisodeResult]) -> pd.DataFrame:
+def _described(run: Run) -> pd.DataFrame:
     import pandas as pd
 
-    names = [field for field in EpisodeResult.__dataclass_fields__ if field not in ("status", "seconds")]
-    columns: dict[str, object] = {name: [getattr(result, name) for result in results] for name in names}
-    for phase in _PHASES:
-        columns[f"seconds.{phase}"] = [getattr(result.seconds, phase) for result in results]
-    return pd.DataFrame({**columns, "status": [result.status.value for result in results]})
-
-
-def _described(run: Run) -> pd.DataFrame:
-    frame = _plain(run.results).rename(columns={f"seconds.{phase}": f"{phase}_seconds" for phase in _PHASES})
-    frame["scored"] = frame["status"].isin(_SCORED)
-    frame["success"] = frame["status"] == Status.SUCCESS.value
-    frame["error"] = frame["error"].astype(object).fillna("")
-    frame["run"] = str(run.path)
-    frame["policy"] = str(run.header.config["policy"])
-    for name in CONDITIONS:
-        frame[name] = str(run.header.conditions.get(name, ""))
-    return frame[list(COLUMNS)]
+    results = run.results
+    told = {name: [getattr(result, name) for result in results] for name in COLUMNS if name in _RECORDED}
+    seconds = {f"{phase}_seconds": [getattr(result.seconds, phase) for result in results] for phase in _PHASES}
+    frame = pd.DataFrame({**told, **seconds})
+    return frame.assign(
+        status=[result.status.value for result in results],
+        scored=[result.status.scored for result in results],
+        success=[result.status is Status.SUCCESS for result in results],
+        error=[result.error or "" for result in results],
+        run=str(run.path),
+        policy=run.header.config["policy"],
+        **{name: run.header.conditions.get(name, "") for name in CONDITIONS},
+    )[list(COLUMNS)]
