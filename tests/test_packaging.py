@@ -41,7 +41,7 @@ def test_the_wheel_holds_every_module_and_every_data_file(names: set[str]) -> No
 
 
 def test_the_wheel_holds_the_papers_tables(names: set[str]) -> None:
-    assert {f"analysis/published/table{number}.csv" for number in range(3, 10)} <= names
+    assert {f"analysis/paper/published/table{number}.csv" for number in range(3, 10)} <= names
 
 
 def test_the_wheel_holds_nothing_else(names: set[str], wheel: Path) -> None:
