@@ -1,8 +1,7 @@
 """Success rates with their errors: what the evaluator prints at the end of a run.
 
-NumPy and the standard library only; `analysis.stats.intervals` builds on the functions here. A rate is never printed
-without its interval, an episode that crashed is missing and not failed, and episodes that repeat the very same
-trajectory count as one.
+A rate is never printed without its interval, an episode that crashed is missing and not failed, and episodes that
+repeat the very same trajectory count as one. `analysis.stats.intervals` builds on the functions here.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interv
     Args:
         successes: number of successes; not whole when n is an effective number.
         n: number of independent episodes.
-        confidence: two-sided coverage, 0.95 by default.
+        confidence: two-sided coverage.
 
     Raises:
         ValueError: successes lies outside [0, n].
@@ -127,9 +126,7 @@ class Rate:
     """A success rate with its errors: of one task's episodes, or the equal-weight mean of other rates.
 
     Attributes:
-        task: the task's id; None of a mean.
-        name: the task's name.
-        instruction: the task in words.
+        task: id of the task, beside its name and instruction; None of a mean.
         planned: episodes that the run asked for.
         scored: episodes that ended in success or failure.
         successes: those of them that the protocol's rule scores as success.
@@ -139,8 +136,7 @@ class Rate:
         at_reset: scored episodes that were successes before the first action.
         unofficial: scored episodes whose initial state is not one of the protocol's.
         errors: status -> episodes whose last attempt ended so, scored statuses left out.
-        partial: partial outcome -> rate over the scored episodes that recorded it, where the suite counts any; None
-            of a mean while a task has no rate of it.
+        partial: partial outcome -> rate over the scored episodes that recorded it; None while a part has none.
         parts: the rates that a mean is of; a mean's counts are their sums.
     """
 
@@ -159,6 +155,11 @@ class Rate:
     partial: Mapping[str, float | None] = field(default_factory=dict)
     parts: tuple[Rate, ...] = ()
 
+    def __str__(self) -> str:
+        low, high = self.interval
+        rate = "?" if self.value is None else f"{100 * self.value:.1f} %"
+        return f"{rate} of {self.scored} episodes, 95 % interval {100 * low:.1f} to {100 * high:.1f}"
+
     @property
     def label(self) -> str:
         """What tables call it."""
@@ -175,10 +176,8 @@ class Rate:
     @property
     def standard_error(self) -> float | None:
         """Binomial standard error over the effective number of episodes; of a mean, the stratified one."""
-        if self.value is None:
-            return None
-        if not self.parts:
-            return binomial_standard_error(self.value, self.effective)
+        if self.value is None or not self.parts:
+            return None if self.value is None else binomial_standard_error(self.value, self.effective)
         return math.sqrt(sum((part.standard_error or 0.0) ** 2 for part in self.parts)) / len(self.parts)
 
     @property
@@ -202,18 +201,13 @@ class Rate:
             return Interval(0.0, 1.0)
         if not self.parts:
             return worst_case(self.successes, self.scored, self.planned)
-        lows, highs = zip(*(part.bounds for part in self.parts), strict=True)
-        return Interval(sum(lows) / len(lows), sum(highs) / len(highs))
-
-
-_COUNTS = ("planned", "scored", "successes", "successes_ever", "successes_last", "at_reset", "unofficial")
+        ends = zip(*(part.bounds for part in self.parts), strict=True)
+        return Interval(*(sum(end) / len(end) for end in ends))
 
 
 def mean_of(parts: Sequence[Rate]) -> Rate:
     """Return the equal-weight mean of rates, with their counts summed."""
-    errors = Counter[str]()
-    for part in parts:
-        errors.update(part.errors)
+    counts = ("planned", "scored", "successes", "successes_ever", "successes_last", "at_reset", "unofficial")
     partial: dict[str, float | None] = {}
     for name in dict.fromkeys(name for part in parts for name in part.partial):
         rates = [rate for part in parts if (rate := part.partial.get(name)) is not None]
@@ -223,8 +217,8 @@ def mean_of(parts: Sequence[Rate]) -> Rate:
         name="mean",
         instruction="",
         effective=float(sum(part.effective for part in parts)),
-        **{name: sum(getattr(part, name) for part in parts) for name in _COUNTS},
-        errors=errors,
+        **{name: sum(getattr(part, name) for part in parts) for name in counts},
+        errors=sum((Counter(part.errors) for part in parts), Counter[str]()),
         partial=partial,
         parts=tuple(parts),
     )
@@ -241,6 +235,11 @@ class Summary:
     def mean(self) -> Rate:
         """Equal-weight mean over tasks; its value is None while a task has no score."""
         return mean_of(self.tasks)
+
+    @property
+    def interval(self) -> Interval:
+        """95 % interval of the mean."""
+        return self.mean.interval
 
     def total(self, field: str) -> float:
         """Return the sum of a numeric field or property of the task rows, e.g. `total("missing")`."""
@@ -270,9 +269,8 @@ def summarise(
             raise RecordError(f"Task {result.task} of {suite} has results but was not planned.")
         seen.add(result.episode_id)
         by_task[result.task].append(result)
-    return Summary(
-        suite, tuple(_rate(task, by_task[task.id], planned[task.id]) for task in tasks if task.id in planned)
-    )
+    rates = (_rate(task, by_task[task.id], planned[task.id]) for task in tasks if task.id in planned)
+    return Summary(suite, tuple(rates))
 
 
 def _rate(task: Task, results: Sequence[EpisodeResult], planned: int) -> Rate:

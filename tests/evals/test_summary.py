@@ -188,6 +188,11 @@ def test_the_table_for_the_terminal_shows_rate_interval_and_n(summary):
     assert "30.1 to 95.4" in text
 
 
+def test_a_mean_prints_with_its_interval_and_n(summary):
+    assert str(summary.mean) == "75.0 % of 8 episodes, 95 % interval 40.9 to 92.9"
+    assert summary.interval == summary.mean.interval
+
+
 def test_markdown_is_a_table_with_one_row_a_task_and_the_mean(summary):
     lines = render(summary, "markdown").splitlines()
     assert len(lines) == 5
