@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.recorded import checked, find_runs
-from evals.errors import RunFolderError
-from evals.record import EPISODES, Run, read_run
+from evals.record import CONDITIONS, Run, read_run
 from evals.types import EpisodeResult, Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CONDITIONS = ("size", "init", "pretrain_target", "motion", "method")
 # Column -> dtype. What is constant within a run is categorical: a million rows stay small.
 COLUMNS = {
     "run": "category",
@@ -46,57 +43,41 @@ COLUMNS = {
     "error": "str",
 }
 _PHASES = ("physics", "render", "policy", "reset")
-_SCORED = [status.value for status in Status if status.scored]
+_RECORDED = EpisodeResult.__dataclass_fields__
 
 
 def episodes(*places: str | Path) -> pd.DataFrame:
     """Return one row an episode of every run at or below places, with the columns and dtypes of `COLUMNS`.
 
-    Episodes without a score keep their row, with `scored` False: they are missing, not failed.
+    Episodes without a score keep their row, with `scored` False: they are missing, not failed. So
+    `frame[frame.scored].groupby("policy", observed=True).success.mean()` are success rates.
+
+    Args:
+        places: run folders, folders of run folders, or patterns such as "results/runs/*/expert".
 
     Raises:
         UsageError: there is no run.
         RunFolderError: a run does not read.
     """
-    return episodes_of(read_run(path) for path in find_runs(*places))
-
-
-def episodes_of(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return one row an episode of runs that are already read.
-
-    Raises:
-        RunFolderError: a field is of another kind than it is declared.
-    """
-    return _joined([_described(checked(run)) for run in runs])
-
-
-def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd
 
-    whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
-    return whole.astype(COLUMNS)
-
-
-def _plain(results: Sequence[EpisodeResult]) -> pd.DataFrame:
-    import pandas as pd
-
-    names = [field for field in EpisodeResult.__dataclass_fields__ if field not in ("status", "seconds")]
-    columns: dict[str, object] = {name: [getattr(result, name) for result in results] for name in names}
-    for phase in _PHASES:
-        columns[f"seconds.{phase}"] = [getattr(result.seconds, phase) for result in results]
-    return pd.DataFrame({**columns, "status": [result.status.value for result in results]})
+    frames = [_described(checked(read_run(path))) for path in find_runs(*places)]
+    return pd.concat(frames, ignore_index=True).astype(COLUMNS)
 
 
 def _described(run: Run) -> pd.DataFrame:
-    frame = _plain(run.results).rename(columns={f"seconds.{phase}": f"{phase}_seconds" for phase in _PHASES})
-    frame["scored"] = frame["status"].isin(_SCORED)
-    frame["success"] = frame["status"] == Status.SUCCESS.value
-    frame["error"] = frame["error"].astype(object).fillna("")
-    frame["run"] = str(run.path)
-    frame["policy"] = str(run.header.config["policy"])
-    for name in CONDITIONS:
-        frame[name] = str(run.header.conditions.get(name, ""))
-    try:
-        return frame[list(COLUMNS)].astype({name: kind for name, kind in COLUMNS.items() if kind == "int64"})
-    except (OverflowError, ValueError, TypeError) as error:
-        raise RunFolderError(f"{run.path / EPISODES} holds numbers that no column can hold: {error}.") from error
+    import pandas as pd
+
+    results = run.results
+    told = {name: [getattr(result, name) for result in results] for name in COLUMNS if name in _RECORDED}
+    seconds = {f"{phase}_seconds": [getattr(result.seconds, phase) for result in results] for phase in _PHASES}
+    frame = pd.DataFrame({**told, **seconds})
+    return frame.assign(
+        status=[result.status.value for result in results],
+        scored=[result.status.scored for result in results],
+        success=[result.status is Status.SUCCESS for result in results],
+        error=[result.error or "" for result in results],
+        run=str(run.path),
+        policy=run.header.config["policy"],
+        **{name: run.header.conditions.get(name, "") for name in CONDITIONS},
+    )[list(COLUMNS)]

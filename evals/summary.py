@@ -1,8 +1,7 @@
 """Success rates with their errors: what the evaluator prints at the end of a run.
 
-NumPy and the standard library only; `analysis.stats.intervals` builds on the functions here. A rate is never printed
-without its interval, an episode that crashed is missing and not failed, and episodes that repeat the very same
-trajectory count as one.
+A rate is never printed without its interval, an episode that crashed is missing and not failed, and episodes that
+repeat the very same trajectory count as one. `analysis.stats.intervals` builds on the functions here.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ def wilson(successes: float, n: float, confidence: float = CONFIDENCE) -> Interv
     Args:
         successes: number of successes; not whole when n is an effective number.
         n: number of independent episodes.
-        confidence: two-sided coverage, 0.95 by default.
+        confidence: two-sided coverage.
 
     Raises:
         ValueError: successes lies outside [0, n].
@@ -122,10 +122,11 @@ def worst_case(successes: int, scored: int, planned: int) -> Interval:
 
 
 @dataclass(frozen=True)
-class TaskRow:
-    """The episodes of one task.
+class Rate:
+    """A success rate with its errors: of one task's episodes, or the equal-weight mean of other rates.
 
     Attributes:
+        task: id of the task, beside its name and instruction; None of a mean.
         planned: episodes that the run asked for.
         scored: episodes that ended in success or failure.
         successes: those of them that the protocol's rule scores as success.
@@ -135,10 +136,11 @@ class TaskRow:
         at_reset: scored episodes that were successes before the first action.
         unofficial: scored episodes whose initial state is not one of the protocol's.
         errors: status -> episodes whose last attempt ended so, scored statuses left out.
-        partial: partial outcome -> rate over the scored episodes that recorded it, where the suite counts any.
+        partial: partial outcome -> rate over the scored episodes that recorded it; None while a part has none.
+        parts: the rates that a mean is of; a mean's counts are their sums.
     """
 
-    task: int
+    task: int | None
     name: str
     instruction: str
     planned: int
@@ -149,23 +151,43 @@ class TaskRow:
     effective: float
     at_reset: int
     unofficial: int
-    errors: Mapping[str, int]
-    partial: Mapping[str, float] = field(default_factory=dict)
+    errors: Mapping[str, int] = field(default_factory=dict)
+    partial: Mapping[str, float | None] = field(default_factory=dict)
+    parts: tuple[Rate, ...] = ()
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        rate = "?" if self.value is None else f"{100 * self.value:.1f} %"
+        return f"{rate} of {self.scored} episodes, 95 % interval {100 * low:.1f} to {100 * high:.1f}"
 
     @property
-    def rate(self) -> float | None:
-        """Success rate over the scored episodes, None without any."""
-        return self.successes / self.scored if self.scored else None
+    def label(self) -> str:
+        """What tables call it."""
+        return "Mean of tasks" if self.task is None else f"{self.task} {self.instruction or self.name}"
+
+    @property
+    def value(self) -> float | None:
+        """Success rate over the scored episodes, None without any; of a mean, None while a part of it has none."""
+        if not self.parts:
+            return self.successes / self.scored if self.scored else None
+        values = [part.value for part in self.parts if part.value is not None]
+        return sum(values) / len(values) if len(values) == len(self.parts) else None
 
     @property
     def standard_error(self) -> float | None:
-        """Binomial standard error over the effective number of episodes."""
-        return None if self.rate is None else binomial_standard_error(self.rate, self.effective)
+        """Binomial standard error over the effective number of episodes; of a mean, the stratified one."""
+        if self.value is None or not self.parts:
+            return None if self.value is None else binomial_standard_error(self.value, self.effective)
+        return math.sqrt(sum((part.standard_error or 0.0) ** 2 for part in self.parts)) / len(self.parts)
 
     @property
     def interval(self) -> Interval:
-        """Wilson's 95 % interval over the effective number of episodes."""
-        return wilson((self.rate or 0.0) * self.effective, self.effective)
+        """Wilson's 95 % interval over the effective number of episodes, of a mean too (`equal_weight_interval`)."""
+        if self.value is None:
+            return Interval(0.0, 1.0)
+        if not self.parts:
+            return wilson(self.value * self.effective, self.effective)
+        return equal_weight_interval([part.value or 0.0 for part in self.parts], [p.effective for p in self.parts])
 
     @property
     def missing(self) -> int:
@@ -175,7 +197,31 @@ class TaskRow:
     @property
     def bounds(self) -> Interval:
         """Rates if all missing episodes had failed, or succeeded."""
-        return worst_case(self.successes, self.scored, self.planned)
+        if not self.planned:
+            return Interval(0.0, 1.0)
+        if not self.parts:
+            return worst_case(self.successes, self.scored, self.planned)
+        ends = zip(*(part.bounds for part in self.parts), strict=True)
+        return Interval(*(sum(end) / len(end) for end in ends))
+
+
+def mean_of(parts: Sequence[Rate]) -> Rate:
+    """Return the equal-weight mean of rates, with their counts summed."""
+    counts = ("planned", "scored", "successes", "successes_ever", "successes_last", "at_reset", "unofficial")
+    partial: dict[str, float | None] = {}
+    for name in dict.fromkeys(name for part in parts for name in part.partial):
+        rates = [rate for part in parts if (rate := part.partial.get(name)) is not None]
+        partial[name] = sum(rates) / len(rates) if len(rates) == len(parts) else None
+    return Rate(
+        task=None,
+        name="mean",
+        instruction="",
+        effective=float(sum(part.effective for part in parts)),
+        **{name: sum(getattr(part, name) for part in parts) for name in counts},
+        errors=sum((Counter(part.errors) for part in parts), Counter[str]()),
+        partial=partial,
+        parts=tuple(parts),
+    )
 
 
 @dataclass(frozen=True)
@@ -183,41 +229,21 @@ class Summary:
     """A run's tasks, and their equal-weight mean."""
 
     suite: str
-    tasks: tuple[TaskRow, ...]
+    tasks: tuple[Rate, ...]
+
+    @cached_property
+    def mean(self) -> Rate:
+        """Equal-weight mean over tasks; its value is None while a task has no score."""
+        return mean_of(self.tasks)
+
+    @property
+    def interval(self) -> Interval:
+        """95 % interval of the mean."""
+        return self.mean.interval
 
     def total(self, field: str) -> float:
         """Return the sum of a numeric field or property of the task rows, e.g. `total("missing")`."""
-        return float(sum(getattr(row, field) for row in self.tasks))
-
-    @property
-    def mean(self) -> Estimate | None:
-        """Equal-weight mean over tasks with its stratified standard error; None while a task has no score."""
-        if not self.tasks or any(row.rate is None for row in self.tasks):
-            return None
-        return equal_weight_mean(*self._strata())
-
-    @property
-    def interval(self) -> Interval | None:
-        """95 % interval of `mean` (`equal_weight_interval`)."""
-        return None if self.mean is None else equal_weight_interval(*self._strata())
-
-    @property
-    def bounds(self) -> Interval | None:
-        """Worst-case bounds of `mean` over the missing episodes."""
-        if not self.tasks:
-            return None
-        lows, highs = zip(*(row.bounds for row in self.tasks), strict=True)
-        return Interval(sum(lows) / len(lows), sum(highs) / len(highs))
-
-    @property
-    def partial(self) -> dict[str, float | None]:
-        """Partial outcome -> equal-weight mean over tasks, None while a task has no rate of it."""
-        names = dict.fromkeys(name for row in self.tasks for name in row.partial)
-        rates = {name: [row.partial[name] for row in self.tasks if name in row.partial] for name in names}
-        return {name: sum(r) / len(r) if len(r) == len(self.tasks) else None for name, r in rates.items()}
-
-    def _strata(self) -> tuple[list[float], list[float]]:
-        return [row.rate or 0.0 for row in self.tasks], [row.effective for row in self.tasks]
+        return float(getattr(self.mean, field))
 
 
 def summarise(
@@ -243,12 +269,13 @@ def summarise(
             raise RecordError(f"Task {result.task} of {suite} has results but was not planned.")
         seen.add(result.episode_id)
         by_task[result.task].append(result)
-    return Summary(suite, tuple(_row(task, by_task[task.id], planned[task.id]) for task in tasks if task.id in planned))
+    rates = (_rate(task, by_task[task.id], planned[task.id]) for task in tasks if task.id in planned)
+    return Summary(suite, tuple(rates))
 
 
-def _row(task: Task, results: Sequence[EpisodeResult], planned: int) -> TaskRow:
+def _rate(task: Task, results: Sequence[EpisodeResult], planned: int) -> Rate:
     scored = [result for result in results if result.status.scored]
-    return TaskRow(
+    return Rate(
         task=task.id,
         name=task.name,
         instruction=task.instruction,
@@ -265,7 +292,7 @@ def _row(task: Task, results: Sequence[EpisodeResult], planned: int) -> TaskRow:
     )
 
 
-def _partial(outcomes: Sequence[Mapping[str, bool]]) -> dict[str, float]:
+def _partial(outcomes: Sequence[Mapping[str, bool]]) -> dict[str, float | None]:
     names = dict.fromkeys(name for outcome in outcomes for name in outcome)
     known = {name: [outcome[name] for outcome in outcomes if name in outcome] for name in names}
     return {name: sum(holds) / len(holds) for name, holds in known.items()}

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats as scipy_stats
 
-from analysis.sheets import Sheet, render
 from analysis.stats.intervals import clopper_pearson, newcombe, paired_difference, task_bootstrap
 from analysis.stats.sequential import confidence_sequence
 from evals.summary import Interval, binomial_standard_error, equal_weight_interval, wilson
+from evals.terminal.tables import Sheet, render
 from evals.terminal.text import show
 
 Rates = npt.NDArray[np.float64]

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 EXAMPLES = {
-    "own_policy.py": "% of 20 episodes, 95 % interval",
+    "own_policy.py": "80.0 % of 20 episodes, 95 % interval",
     "own_suite.py": "8 of 8 episodes succeed",
     "gymnasium_suite.py": "5 of 5 episodes end upright",
     "policy_over_http.py": "8 of 10 episodes succeed",

@@ -6,7 +6,7 @@ Vectors are read from checkpoints once and stored; the figures and the numbers a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +15,8 @@ import tyro
 from analysis.embeddings.numbers import Nearest, Number, PairNumbers, nearest_words, pair_numbers
 from analysis.embeddings.plot import Plane, embedding_figure, joint_plane
 from analysis.embeddings.vectors import SPACES, LabelledVectors, Space, load_vectors, save_vectors
-from analysis.sheets import Sheet, render
 from evals.errors import UsageError
+from evals.terminal.tables import Sheet, render
 from evals.terminal.text import show
 
 STEM = "embeddings"
@@ -133,7 +133,8 @@ def draw(vectors: Sequence[LabelledVectors], out: Path, draws: int, seed: int) -
         figure.savefig(out / f"{STEM}_{space}.pdf", metadata={"CreationDate": None})
         sheets += numbers(entries, plane, draws, seed)
     if not any(entry.space == "output" for entry in vectors):
-        sheets[0] = _with_note(sheets[0], "The output layer is the same table: these models tie the two.")
+        note = "The output layer is the same table: these models tie the two."
+        sheets[0] = replace(sheets[0], notes=(*sheets[0].notes, note))
     (out / f"{STEM}.md").write_text(render(sheets, "markdown"))
     return render(sheets)
 
@@ -178,7 +179,3 @@ def _near_cells(nearest: Nearest) -> tuple[str, ...]:
 
 def _cell(number: Number) -> str:
     return f"{number.value:.2f} ± {number.error:.2f} ({number.null:.2f})"
-
-
-def _with_note(sheet: Sheet, note: str) -> Sheet:
-    return Sheet(sheet.title, sheet.header, sheet.rows, (*sheet.notes, note), sheet.labels)

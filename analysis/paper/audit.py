@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from analysis.paper.printed import AVERAGE, DELTA, HEADINGS, PROTOCOL_N, Column, PaperRow, PaperTable, Printed
-from analysis.sheets import Sheet
 from evals.summary import binomial_standard_error, equal_weight_mean, wilson
+from evals.terminal.tables import Sheet
 
 HALF_DIGIT = 0.05  # percent: everything is printed to one decimal
 _TOLERANCE = 1e-9

@@ -8,10 +8,9 @@ from typing import Literal
 
 from analysis.paper.measured import Cell, Measurements, average
 from analysis.paper.printed import AVERAGE, DELTA, HEADINGS, Column, Conditions, PaperRow, PaperTable, Printed
-from analysis.sheets import Sheet
 from analysis.stats.intervals import pooled, unpaired_difference
-from evals.summary import Estimate
-from evals.summary_format import NOTHING
+from evals.summary_format import percent
+from evals.terminal.tables import NOTHING, Sheet
 
 Style = Literal["interval", "paper"]
 Named = frozenset[Conditions]
@@ -105,7 +104,7 @@ class _Notes:
             marks += "*"
         if cell.missing:
             low, high = cell.bounds
-            self._missing[f"{cell.missing} missing: between {100 * low:.1f} and {100 * high:.1f} in the end"] = None
+            self._missing[f"{cell.missing} missing: between {percent(low)} and {percent(high)} in the end"] = None
             marks += "†"
         if cell.decided:
             self._decided |= dict.fromkeys(cell.decided)
@@ -113,7 +112,7 @@ class _Notes:
         if cell.protocol:
             letters = self._protocols.setdefault(column.suite, {})
             marks += letters.setdefault(cell.protocol, chr(ord("a") + len(letters)))
-        self._ns[cell.n] = None
+        self._ns[cell.rate.scored] = None
         return marks
 
     def lines(self) -> tuple[str, ...]:
@@ -140,7 +139,7 @@ class _Notes:
 
 def excludes(cell: Cell, paper: Printed) -> bool:
     """Return whether a measured interval excludes what the paper prints."""
-    return cell.rate is not None and not cell.interval.low <= paper.value / 100 <= cell.interval.high
+    return cell.rate.value is not None and not cell.rate.interval.low <= paper.value / 100 <= cell.rate.interval.high
 
 
 def _text_of(table: PaperTable, line: Line, column: Column, other: Line | None, notes: _Notes) -> str:
@@ -150,30 +149,32 @@ def _text_of(table: PaperTable, line: Line, column: Column, other: Line | None, 
     if cell is None:
         return NOTHING
     marks = notes.mark(column, cell, line.printed.cells.get(column) if line.printed else None)
-    if notes.style == "paper" and cell.rate is not None:
-        return f"{100 * cell.rate:.1f}±{100 * _paper_error(table, line, column):.1f}{marks}"
+    if notes.style == "paper" and cell.rate.value is not None:
+        return f"{percent(cell.rate.value)}±{percent(_paper_error(table, line, column))}{marks}"
     return _cell_text(cell, marks)
 
 
 def _cell_text(cell: Cell, marks: str) -> str:
-    if cell.rate is None:
+    rate = cell.rate
+    if rate.value is None:
         return f"?{marks}"
-    low, high = cell.interval
-    return f"{100 * cell.rate:.1f} [{100 * low:.1f}, {100 * high:.1f}] n={cell.n}{marks}"
+    low, high = map(percent, rate.interval)
+    return f"{percent(rate.value)} [{low}, {high}] n={rate.scored}{marks}"
 
 
 def _paper_error(table: PaperTable, line: Line, column: Column) -> float:
     columns = table.strata if column.suite == AVERAGE else (column,)
-    cells = [line.cells[part] for part in columns]
-    return pooled([cell.rate or 0.0 for cell in cells], [cell.n for cell in cells]).standard_error
+    rates = [line.cells[part].rate for part in columns]
+    return pooled([rate.value or 0.0 for rate in rates], [rate.scored for rate in rates]).standard_error
 
 
 def _delta(line: Line, other: Line | None) -> str:
     if line.printed is None or Column(DELTA) not in line.printed.cells:
         return ""
-    a, b = line.cells.get(Column(AVERAGE)), other.cells.get(Column(AVERAGE)) if other else None
-    if a is None or b is None or a.rate is None or b.rate is None:
+    cells = [one.cells.get(Column(AVERAGE)) if one else None for one in (line, other)]
+    rates = [cell.rate for cell in cells if cell is not None]
+    values = [rate.value for rate in rates if rate.value is not None]
+    if len(values) < 2:
         return NOTHING
-    rates = (Estimate(rate, 0.0) for rate in (a.rate, b.rate))
-    low, high = unpaired_difference(next(rates), a.interval, next(rates), b.interval)
-    return f"{100 * (a.rate - b.rate):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    low, high = unpaired_difference(values[0], rates[0].interval, values[1], rates[1].interval)
+    return f"{100 * (values[0] - values[1]):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"

@@ -10,31 +10,23 @@ from analysis.paper.printed import Column, Conditions
 from analysis.recorded import decision_of, planned, tasks_of
 from evals.errors import UsageError
 from evals.record import Run
-from evals.summary import Interval, Summary, equal_weight_interval, equal_weight_mean, summarise
+from evals.summary import Interval, Rate, Summary, mean_of, summarise
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A measured success rate.
+    """A measured success rate, and what must be said beside it.
 
     Attributes:
-        rate: in [0, 1]; None while a task of the suite has no score.
-        interval: its 95 % interval over the effective number of episodes.
-        n: scored episodes.
-        effective: n_eff.
-        standard_error: over the effective number.
+        rate: the rate; its value is None while a task of the suite has no score.
         missing: what is not there, in words, or "".
-        bounds: the rates that the missing episodes could still lead to.
+        bounds: the rates that the missing episodes could still lead to, tasks that nobody planned included.
         protocol: hash of the protocol.
         runs: the folders behind it.
         decided: why runs stopped before their last episode, if they did.
     """
 
-    rate: float | None
-    interval: Interval
-    n: int
-    effective: float
-    standard_error: float
+    rate: Rate
     missing: str
     bounds: Interval
     protocol: str
@@ -75,24 +67,16 @@ def measure(runs: Sequence[Run], mixed_protocols: bool = False) -> Measurements:
 
 def average(cells: Mapping[Column, Cell], columns: Sequence[Column]) -> Cell | None:
     """Return the equal-weight mean of columns, or None unless every one of them has a rate."""
-    parts = [cells.get(column) for column in columns]
-    known = [part for part in parts if part is not None and part.rate is not None]
-    if len(known) < len(columns):
+    parts = [cells[column] for column in columns if column in cells and cells[column].rate.value is not None]
+    if len(parts) < len(columns):
         return None
-    rates, ns = [part.rate or 0.0 for part in known], [part.effective for part in known]
     return Cell(
-        rate=equal_weight_mean(rates, ns).value,
-        interval=equal_weight_interval(rates, ns),
-        n=sum(part.n for part in known),
-        effective=sum(ns),
-        standard_error=sum(part.standard_error**2 for part in known) ** 0.5 / len(known),
-        missing="; ".join(dict.fromkeys(part.missing for part in known if part.missing)),
-        bounds=Interval(
-            sum(part.bounds.low for part in known) / len(known), sum(part.bounds.high for part in known) / len(known)
-        ),
+        rate=mean_of([part.rate for part in parts]),
+        missing="; ".join(dict.fromkeys(part.missing for part in parts if part.missing)),
+        bounds=Interval(*(sum(ends) / len(parts) for ends in zip(*(part.bounds for part in parts), strict=True))),
         protocol="",
-        runs=tuple(run for part in known for run in part.runs),
-        decided=tuple(dict.fromkeys(text for part in known for text in part.decided)),
+        runs=tuple(run for part in parts for run in part.runs),
+        decided=tuple(dict.fromkeys(text for part in parts for text in part.decided)),
     )
 
 
@@ -149,35 +133,21 @@ def _cells(runs: Sequence[Run]) -> dict[Column, Cell]:
     cells = {}
     for row in summary.tasks:
         missing = f"{row.missing} of {row.planned} episodes of {suite} {row.task}" if row.missing else ""
-        cells[Column(suite, row.name)] = Cell(
-            row.rate, row.interval, row.scored, row.effective, row.standard_error or 0.0, missing, row.bounds, *source
-        )
-    cells[Column(suite)] = _suite_cell(summary, len(tasks), *source)
+        cells[Column(suite, row.name)] = Cell(row, missing, row.bounds, *source)
+    cells[Column(suite)] = Cell(summary.mean, _missing(summary, len(tasks)), _bounds(summary, len(tasks)), *source)
     return cells
 
 
-def _suite_cell(summary: Summary, tasks: int, protocol: str, runs: tuple[str, ...], decided: tuple[str, ...]) -> Cell:
+def _missing(summary: Summary, tasks: int) -> str:
     missing = []
     if len(summary.tasks) < tasks:
         missing.append(f"{tasks - len(summary.tasks)} of {tasks} tasks of {summary.suite}")
-    if lost := int(summary.total("missing")):
-        missing.append(f"{lost} of {int(summary.total('planned'))} episodes of {summary.suite}")
-    mean = summary.mean
-    return Cell(
-        rate=None if mean is None else mean.value,
-        interval=summary.interval or Interval(0.0, 1.0),
-        n=int(summary.total("scored")),
-        effective=summary.total("effective"),
-        standard_error=0.0 if mean is None else mean.standard_error,
-        missing=", ".join(missing),
-        bounds=_bounds(summary, tasks),
-        protocol=protocol,
-        runs=runs,
-        decided=decided,
-    )
+    if lost := summary.mean.missing:
+        missing.append(f"{lost} of {summary.mean.planned} episodes of {summary.suite}")
+    return ", ".join(missing)
 
 
 def _bounds(summary: Summary, tasks: int) -> Interval:
     """Return worst-case bounds of the mean over all of the suite's tasks, unplanned ones included."""
-    share, within = len(summary.tasks) / tasks, summary.bounds or Interval(0.0, 1.0)
+    share, within = len(summary.tasks) / tasks, summary.mean.bounds
     return Interval(within.low * share, within.high * share + 1 - share)

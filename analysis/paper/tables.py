@@ -6,25 +6,56 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import tyro
 
 from analysis.paper.audit import audit
 from analysis.paper.filled import Line, Named, Style, excludes, lines_of, others, ours
-from analysis.paper.measured import Measurements, measure
+from analysis.paper.measured import Cell, Measurements, measure
 from analysis.paper.printed import DELTA, HEADINGS, PAPER, TITLES, Column, PaperRow, PaperTable, Printed, load_paper
 from analysis.recorded import Recorded, load_runs
-from analysis.sheets import Sheet, SheetFormat, remarks, render
 from evals.record import HEADER
-from evals.terminal.tables import as_csv
+from evals.terminal.tables import Sheet, SheetFormat, as_csv, remarks, render
 from evals.terminal.text import show, write_whole
 
 RUNS = Path("results", "runs")
-_TIDY = (
-    "table", "row", "column", "paper", "paper_error", "rate", "low", "high", "n", "n_eff", "missing", "protocol",
-    "paper_excluded", "runs",
-)  # fmt: skip
+
+
+class Place(NamedTuple):
+    """A cell of a table: what the paper prints there, if anything, and what was measured, if it has a rate."""
+
+    table: PaperTable
+    line: Line
+    column: Column
+    paper: Printed | None
+    cell: Cell | None
+
+
+def _measured(tell: Callable[[Cell], object]) -> Callable[[Place], object]:
+    return lambda place: None if place.cell is None else tell(place.cell)
+
+
+def _points(rate: float | None) -> float:
+    return round(100 * (rate or 0.0), 3)
+
+
+_TIDY: dict[str, Callable[[Place], object]] = {
+    "table": lambda place: place.table.number,
+    "row": lambda place: f"{place.line.group} {place.line.row}".strip(),
+    "column": lambda place: HEADINGS[place.column],
+    "paper": lambda place: place.paper and place.paper.value,
+    "paper_error": lambda place: place.paper and place.paper.error,
+    "rate": _measured(lambda cell: _points(cell.rate.value)),
+    "low": _measured(lambda cell: _points(cell.rate.interval.low)),
+    "high": _measured(lambda cell: _points(cell.rate.interval.high)),
+    "n": _measured(lambda cell: cell.rate.scored),
+    "n_eff": _measured(lambda cell: math.floor(cell.rate.effective + 0.5)),
+    "missing": _measured(lambda cell: cell.missing),
+    "protocol": _measured(lambda cell: cell.protocol),
+    "paper_excluded": lambda place: place.cell and place.paper and excludes(place.cell, place.paper),
+    "runs": _measured(lambda cell: " ".join(cell.runs)),
+}
 
 
 @dataclass(frozen=True)
@@ -97,13 +128,20 @@ def published(table: PaperTable) -> Sheet:
 
 def tidy(tables: Sequence[PaperTable], measured: Measurements, named: Named) -> str:
     """Return one CSV line a cell: what the paper prints and what we measured."""
-    cells = [
-        _tidy_cell(table, line, column)
+    places = [
+        place_of(table, line, column)
         for table in tables
         for line in lines_of(table, measured, named)
         for column in table.columns
     ]
-    return as_csv([_TIDY, *([cell.get(name, "") for name in _TIDY] for cell in cells)])
+    return as_csv([_TIDY, *([tell(place) for tell in _TIDY.values()] for place in places)])
+
+
+def place_of(table: PaperTable, line: Line, column: Column) -> Place:
+    """Return what is known of a row in a column."""
+    cell = line.cells.get(column)
+    paper = line.printed.cells.get(column) if line.printed else None
+    return Place(table, line, column, paper, None if cell is None or cell.rate.value is None else cell)
 
 
 def _write(folder: Path, text: Callable[[SheetFormat], str], audited: str) -> None:
@@ -124,28 +162,3 @@ def _printed(cell: tuple[Column, Printed | None]) -> str:
     if column.suite == DELTA:
         return f"{printed.value:+.1f}"
     return f"{printed.value:.1f}" + ("" if printed.error is None else f"±{printed.error:.1f}")
-
-
-def _tidy_cell(table: PaperTable, line: Line, column: Column) -> dict[str, object]:
-    paper = line.printed.cells.get(column) if line.printed else None
-    cell = line.cells.get(column)
-    record: dict[str, object] = {
-        "table": table.number,
-        "row": f"{line.group} {line.row}".strip(),
-        "column": HEADINGS[column],
-        "paper": "" if paper is None else paper.value,
-        "paper_error": "" if paper is None or paper.error is None else paper.error,
-    }
-    if cell is None or cell.rate is None:
-        return record
-    return record | {
-        "rate": round(100 * cell.rate, 3),
-        "low": round(100 * cell.interval.low, 3),
-        "high": round(100 * cell.interval.high, 3),
-        "n": cell.n,
-        "n_eff": math.floor(cell.effective + 0.5),
-        "missing": cell.missing,
-        "protocol": cell.protocol,
-        "paper_excluded": "" if paper is None else excludes(cell, paper),
-        "runs": " ".join(cell.runs),
-    }

@@ -22,7 +22,8 @@ from analysis.stats.paired import SuiteComparison, adjust, compare
 from evals.errors import UsageError
 from evals.record import Run, packages, revision
 from evals.summary import Summary, summarise
-from evals.summary_format import notes
+from evals.summary_format import notes, sheet
+from evals.terminal.tables import Sheet
 from evals.terminal.text import show, visible, write_whole
 from vla.errors import LabellerError
 from vla.motion.registry import labeller
@@ -77,6 +78,11 @@ class RunView:
             **{name: _words(last.get(name.lower(), "")) for name in ("Renderer", "Python", "Platform", "CPU", "GPU")},
         }
         return [(name.replace("_", " ").capitalize(), text) for name, text in pairs.items() if text]
+
+    @property
+    def sheet(self) -> Sheet:
+        """The rates of the run, as the terminal shows them."""
+        return sheet(self.summary)
 
     @property
     def protocol(self) -> list[tuple[str, str]]:

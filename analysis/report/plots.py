@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.summary import Summary
+from evals.summary import Rate, Summary
+from evals.summary_format import percent, span
 from evals.types import EpisodeResult
 
 PHASES = ("reset", "physics", "render", "policy")
@@ -14,12 +15,10 @@ _ROW, _LANE, _TOP = 14, 12, 22
 
 @dataclass(frozen=True)
 class Mark:
-    """A rate with its interval, in percent, `y` pixels from the top."""
+    """A rate with its interval, `y` pixels from the top."""
 
     y: float
-    value: float
-    low: float
-    high: float
+    rate: Rate
     series: int
     text: str
 
@@ -52,19 +51,18 @@ class Bar:
 
 def dots(runs: Sequence[tuple[str, Summary]]) -> Dots:
     """Place the rates of runs of one suite; tasks without a score have no mark."""
-    texts = {row.task: f"{row.task} {row.instruction or row.name}" for _, summary in runs for row in summary.tasks}
-    rows = [*sorted(texts), None]
+    names = {rate.task: rate.label for _, summary in runs for rate in (*summary.tasks, summary.mean)}
+    rows = [*sorted(task for task in names if task is not None), None]
     pitch = _ROW + _LANE * len(runs)
     labels, marks = [], []
     for at, task in enumerate(rows):
         top = _TOP + at * pitch
-        labels.append((top + pitch / 2 - _ROW / 2, "Mean of tasks" if task is None else texts[task]))
+        labels.append((top + pitch / 2 - _ROW / 2, names[task]))
         for series, (name, summary) in enumerate(runs):
-            found = _rate(summary, task)
-            if found is not None:
-                value, low, high = (100 * number for number in found)
-                text = f"{name}, {labels[-1][1]}: {value:.1f} %, 95 % interval {low:.1f} to {high:.1f}"
-                marks.append(Mark(top + (series + 0.5) * _LANE, value, low, high, series, text))
+            for rate in (*summary.tasks, summary.mean):
+                if rate.task == task and rate.value is not None:
+                    text = f"{name}, {names[task]}: {percent(rate.value)} %, 95 % interval {span(rate.interval)}"
+                    marks.append(Mark(top + (series + 0.5) * _LANE, rate, series, text))
     return Dots(tuple(labels), tuple(marks), tuple(name for name, _ in runs), _TOP + len(rows) * pitch)
 
 
@@ -84,12 +82,3 @@ def time_bars(runs: Sequence[tuple[str, Sequence[EpisodeResult]]]) -> list[Bar]:
             before += mean[phase]
         bars.append(Bar(name, before, tuple(parts)))
     return bars
-
-
-def _rate(summary: Summary, task: int | None) -> tuple[float, float, float] | None:
-    if task is None:
-        if summary.mean is None or summary.interval is None:
-            return None
-        return summary.mean.value, *summary.interval
-    row = next((row for row in summary.tasks if row.task == task), None)
-    return None if row is None or row.rate is None else (row.rate, *row.interval)

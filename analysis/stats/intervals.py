@@ -1,7 +1,8 @@
 """Counts and arrays to numbers with bounds; a NumPy `Generator` is an argument where chance enters.
 
 What the evaluator itself prints (standard error, Wilson, equal-weight means, n_eff, worst case) lives in
-`evals.summary`; here is what needs SciPy.
+`evals.summary`; here is what needs SciPy. It is imported inside
+functions: it takes longer than what most commands do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
 
 from evals.summary import CONFIDENCE, Estimate, Interval, binomial_standard_error, wilson
 
@@ -27,9 +27,11 @@ def clopper_pearson(successes: int, n: int, confidence: float = CONFIDENCE) -> I
         raise ValueError(f"0 <= successes <= n was expected, got {successes} of {n}.")
     if n == 0:
         return Interval(0.0, 1.0)
+    from scipy.stats import beta
+
     tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(stats.beta.ppf(tail, successes, n - successes + 1))
-    high = 1.0 if successes == n else float(stats.beta.isf(tail, successes + 1, n - successes))
+    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, n - successes + 1))
+    high = 1.0 if successes == n else float(beta.isf(tail, successes + 1, n - successes))
     return Interval(low, high)
 
 
@@ -85,8 +87,10 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
         only_a: episodes in which only A succeeded.
         only_b: episodes in which only B succeeded.
     """
+    from scipy.stats import binomtest
+
     discordant = only_a + only_b
-    return 1.0 if discordant == 0 else float(stats.binomtest(only_a, discordant, 0.5).pvalue)
+    return 1.0 if discordant == 0 else float(binomtest(only_a, discordant, 0.5).pvalue)
 
 
 def paired_difference(only_a: float, only_b: float, n: float, confidence: float = CONFIDENCE) -> Interval:
@@ -116,28 +120,30 @@ def paired_difference(only_a: float, only_b: float, n: float, confidence: float 
         variance = n * max(2 * q + delta * (1 - delta), 0.0)
         return sign * (only_a - only_b - n * delta) - z * math.sqrt(variance)
 
+    from scipy.optimize import brentq
+
     # Every pair flipped the same way: the estimate itself, at +-1, is a root with no variance, and not the bound.
     edge, step = 1 - 1e-12, 1e-9
-    low = -1.0 if excess(-edge, 1) <= 0 else optimize.brentq(excess, -edge, estimate - step, args=(1,))
-    high = 1.0 if excess(edge, -1) <= 0 else optimize.brentq(excess, estimate + step, edge, args=(-1,))
+    low = -1.0 if excess(-edge, 1) <= 0 else brentq(excess, -edge, estimate - step, args=(1,))
+    high = 1.0 if excess(edge, -1) <= 0 else brentq(excess, estimate + step, edge, args=(-1,))
     return Interval(float(low), float(high))
 
 
-def unpaired_difference(a: Estimate, within_a: Interval, b: Estimate, within_b: Interval) -> Interval:
+def unpaired_difference(a: float, within_a: Interval, b: float, within_b: Interval) -> Interval:
     """Return the interval of a - b from the intervals of two independent rates (Newcombe 1998, method 10).
 
     The bounds' distances from the estimates are added in squares ("MOVER"), which keeps Wilson's behaviour at 0 and 1.
     """
-    difference = a.value - b.value
-    down = math.hypot(a.value - within_a.low, within_b.high - b.value)
-    up = math.hypot(within_a.high - a.value, b.value - within_b.low)
+    difference = a - b
+    down = math.hypot(a - within_a.low, within_b.high - b)
+    up = math.hypot(within_a.high - a, b - within_b.low)
     return Interval(max(difference - down, -1.0), min(difference + up, 1.0))
 
 
 def newcombe(successes_a: int, n_a: int, successes_b: int, n_b: int) -> Interval:
     """Return Newcombe's 95 % interval of the difference between two independent rates."""
-    a, b = Estimate(successes_a / n_a, 0.0), Estimate(successes_b / n_b, 0.0)
-    return unpaired_difference(a, wilson(successes_a, n_a), b, wilson(successes_b, n_b))
+    within_a, within_b = wilson(successes_a, n_a), wilson(successes_b, n_b)
+    return unpaired_difference(successes_a / n_a, within_a, successes_b / n_b, within_b)
 
 
 def stratified_p(table: npt.NDArray[np.int64]) -> float:
@@ -149,10 +155,12 @@ def stratified_p(table: npt.NDArray[np.int64]) -> float:
     Args:
         table: `[tasks, 2, 2]` counts: run A, B by success, failure.
     """
+    from scipy.stats import hypergeom
+
     distribution = np.ones(1)
     lowest = 0
     for (a, b), (c, d) in table:
-        law = stats.hypergeom(a + b + c + d, a + c, a + b)
+        law = hypergeom(a + b + c + d, a + c, a + b)
         first, last = law.support()
         distribution = np.convolve(distribution, law.pmf(np.arange(first, last + 1)))
         lowest += int(first)
@@ -174,31 +182,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def smallest_difference(n: int, rate: float, power: float = 0.8, confidence: float = CONFIDENCE) -> float | None:
-    """Return the least gain over a rate that two independent runs of n episodes each show with the given power.
-
-    Args:
-        n: episodes of each run.
-        rate: success rate of the worse run.
-        power: probability of a significant two-sided test.
-        confidence: one minus the test's level.
-
-    Returns:
-        The difference in [0, 1 - rate], or None if even a perfect run would not be shown to be better.
-    """
-    z_level, z_power = NormalDist().inv_cdf((1 + confidence) / 2), NormalDist().inv_cdf(power)
-
-    def gap(difference: float) -> float:
-        better = rate + difference
-        middle = (rate + better) / 2
-        null = math.sqrt(2 * middle * (1 - middle) / n)
-        spread = math.sqrt((rate * (1 - rate) + better * (1 - better)) / n)
-        return difference - z_level * null - z_power * spread
-
-    largest = 1 - rate
-    return None if largest <= 0 or gap(largest) < 0 else float(optimize.brentq(gap, 0.0, largest))
-
-
 def smallest_paired_difference(
     n: int, discordant: float, power: float = 0.8, confidence: float = CONFIDENCE
 ) -> float | None:
@@ -213,10 +196,12 @@ def smallest_paired_difference(
     Returns:
         The difference in [0, discordant], or None if n is too small for any.
     """
+    from scipy.optimize import brentq
+
     z_level, z_power = NormalDist().inv_cdf((1 + confidence) / 2), NormalDist().inv_cdf(power)
 
     def gap(difference: float) -> float:
         spread = math.sqrt(max(discordant - difference**2, 0.0))
         return difference * math.sqrt(n) - z_level * math.sqrt(discordant) - z_power * spread
 
-    return None if discordant <= 0 or gap(discordant) < 0 else float(optimize.brentq(gap, 0.0, discordant))
+    return None if discordant <= 0 or gap(discordant) < 0 else float(brentq(gap, 0.0, discordant))

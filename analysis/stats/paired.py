@@ -219,7 +219,7 @@ def _outcomes(group: Sequence[EpisodeResult]) -> tuple[int, int]:
 def _unpaired_row(label: str, a: Sequence[Sequence[EpisodeResult]], b: Sequence[Sequence[EpisodeResult]]) -> Row:
     rates = [[_outcomes(group)[0] / len(group) for group in side] for side in (a, b)]
     ns = [[float(len(group)) for group in side] for side in (a, b)]
-    mean_a, mean_b = (equal_weight_mean(*side) for side in zip(rates, ns, strict=True))
+    mean_a, mean_b = (equal_weight_mean(*side).value for side in zip(rates, ns, strict=True))
     within_a, within_b = (equal_weight_interval(*side) for side in zip(rates, ns, strict=True))
     interval = stats.unpaired_difference(mean_a, within_a, mean_b, within_b)
-    return Row(label, (sum(ns[0]), sum(ns[1])), mean_a.value, mean_b.value, None, None, interval)
+    return Row(label, (sum(ns[0]), sum(ns[1])), mean_a, mean_b, None, None, interval)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from evals.terminal.tables import Sheet
 from studies.motion.corpus import Corpus
 from studies.motion.experts import EXPERTS, expert_corpora
 from studies.motion.robustness import (
@@ -148,11 +149,10 @@ def real_tables(directory: Path, settings: dict[str, Any]) -> dict[str, pd.DataF
     }
 
 
-def markdown(frame: pd.DataFrame) -> str:
+def markdown(title: str, frame: pd.DataFrame) -> str:
     """Return a table in Markdown, numbers with one decimal (two below 10)."""
-    rows = [list(frame.columns), ["---"] * len(frame.columns)]
-    rows += [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    return f"{title}\n\n{Sheet('', list(frame.columns), rows, labels=len(frame.columns)).text('markdown')}"
 
 
 def main() -> None:
@@ -195,8 +195,8 @@ def _cell(value: object) -> str:
 def _show(title: str, stem: str, frame: pd.DataFrame, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(out / f"{stem}.csv", index=False, float_format="%.4f")
-    (out / f"{stem}.md").write_text(f"{title}\n\n{markdown(frame)}\n")
-    print(f"\n{title}\n\n{markdown(frame)}")
+    (out / f"{stem}.md").write_text(markdown(title, frame))
+    print(f"\n{markdown(title, frame)}", end="")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.compare import command
+from analysis.comparison import command
 from analysis.stats.intervals import mcnemar_exact, paired_difference
 from analysis.stats.paired import adjust, compare
 from envs.reach import suite

@@ -20,7 +20,8 @@ from evals.summary import (
     wilson,
     worst_case,
 )
-from evals.summary_format import NOTHING, notes, render
+from evals.summary_format import COLUMNS, notes, render, rich_table
+from evals.terminal.tables import NOTHING, Column
 from evals.types import EpisodeResult, Seconds, Status, Task
 
 TASKS = tuple(Task(id=i, name=f"task_{i}", instruction=f"do {i}", max_steps=10) for i in range(3))
@@ -129,7 +130,7 @@ def test_a_crash_is_missing_and_not_a_failure():
     results = [result(0, 0), result(0, 1, Status.FAILURE), result(0, 2, Status.SIM_ERROR, error="died")]
     summary = summarise("toy", TASKS, results, {0: 4})
     row = summary.tasks[0]
-    assert (row.rate, row.scored, row.missing, row.errors) == (0.5, 2, 2, {"sim_error": 1})
+    assert (row.value, row.scored, row.missing, row.errors) == (0.5, 2, 2, {"sim_error": 1})
     assert row.bounds == (0.25, 0.75)
     assert notes(summary) == [
         "INCOMPLETE: 2 of 4 episodes have no score (1 sim_error);"
@@ -139,8 +140,8 @@ def test_a_crash_is_missing_and_not_a_failure():
 
 def test_a_task_without_any_score_leaves_no_mean():
     summary = summarise("toy", TASKS, [result(0, 0)], {0: 1, 1: 1})
-    assert summary.mean is None
-    assert summary.bounds == (0.5, 1)
+    assert summary.mean.value is None
+    assert summary.mean.bounds == (0.5, 1)
     assert f"| {NOTHING} |" in render(summary, "markdown")
 
 
@@ -187,6 +188,11 @@ def test_the_table_for_the_terminal_shows_rate_interval_and_n(summary):
     assert "30.1 to 95.4" in text
 
 
+def test_a_mean_prints_with_its_interval_and_n(summary):
+    assert str(summary.mean) == "75.0 % of 8 episodes, 95 % interval 40.9 to 92.9"
+    assert summary.interval == summary.mean.interval
+
+
 def test_markdown_is_a_table_with_one_row_a_task_and_the_mean(summary):
     lines = render(summary, "markdown").splitlines()
     assert len(lines) == 5
@@ -198,6 +204,16 @@ def test_csv_and_json_hold_the_same_numbers(summary):
     data = json.loads(render(summary, "json"))
     assert [float(row["rate"]) for row in rows] == [row["rate"] for row in data["rows"]] == [0.75, 0.75, 0.75]
     assert rows[-1]["name"] == "mean"
+
+
+def test_a_column_is_one_line_and_stands_in_every_format(summary, monkeypatch):
+    monkeypatch.setattr("evals.summary_format.COLUMNS", [*COLUMNS, Column("lost", lambda r: 7 * r.missing, "Lost")])
+    rows = [line.split("|")[-2].strip() for line in render(summary, "markdown").splitlines() if line[:1] == "|"]
+    assert rows == ["Lost", "---:", "0", "0", "0"]
+    assert "Lost" in render(summary, "table")
+    assert [column.header for column in rich_table(summary).columns][-1] == "Lost"
+    assert [row["lost"] for row in csv.DictReader(io.StringIO(render(summary, "csv")))] == ["0", "0", "0"]
+    assert [row["lost"] for row in json.loads(render(summary, "json"))["rows"]] == [0, 0, 0]
 
 
 def test_an_unknown_format_is_a_usage_error(summary):
@@ -221,7 +237,7 @@ def test_an_episode_without_a_partial_outcome_is_missing_and_not_without_success
     summary = summarise("toy", TASKS, [known, older, result(1, 0)], {0: 2, 1: 1})
     assert summary.tasks[0].partial == {"grasped": 1.0}
     assert f"| 1 do 1 | 100.0 | {NOTHING} |" in render(summary, "markdown")
-    assert summary.partial == {"grasped": None}
+    assert summary.mean.partial == {"grasped": None}
 
 
 def test_partial_outcomes_survive_the_record_and_old_lines_read_as_before():

@@ -15,7 +15,7 @@ from analysis.paper.audit import (
 )
 from analysis.paper.printed import AVERAGE, Column, Printed, load_paper
 from analysis.paper.tables import command
-from analysis.sheets import render
+from evals.terminal.tables import render
 
 TABLES = load_paper()
 BY_NUMBER = {table.number: table for table in TABLES}

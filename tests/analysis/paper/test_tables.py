@@ -101,8 +101,8 @@ def test_three_seeds_of_the_same_trajectories_have_the_interval_of_one(write_run
         return replace(run, results=tuple(replace(r, trajectory_hash=f"t{r.task}") for r in run.results))
 
     cell = measure([one(seed) for seed in range(3)])[Conditions(method="made_up")][Column("libero_goal")]
-    assert (cell.n, cell.effective) == (30, pytest.approx(10))
-    assert cell.interval == pytest.approx(wilson(10, 10))
+    assert (cell.rate.scored, cell.rate.effective) == (30, pytest.approx(10))
+    assert cell.rate.interval == pytest.approx(wilson(10, 10))
 
 
 def test_an_unfinished_run_is_marked_with_what_is_missing_and_its_bounds(write_run, tmp_path):

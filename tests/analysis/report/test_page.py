@@ -12,6 +12,8 @@ from analysis.report.page import command, labels
 from envs.reach import suite
 from evals.errors import RecordError, RunFolderError, UsageError
 from evals.record import read_run
+from evals.summary_format import COLUMNS
+from evals.terminal.tables import Column
 from evals.types import Status
 
 
@@ -272,3 +274,10 @@ def test_runs_of_one_policy_are_told_apart_by_their_folders(reach_runs):
     runs = [read_run(reach_runs / name) for name in ("shaky", "steady")]
     assert labels(runs) == ["reach: expert, shaky", "reach: expert, steady"]
     assert labels(runs[:1]) == ["reach: expert"]
+
+
+def test_a_column_of_the_result_table_stands_on_the_page_too(report, write_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("evals.summary_format.COLUMNS", [*COLUMNS, Column("lost", lambda rate: rate.missing, "Lost")])
+    page = words(report(write_run(tmp_path / "a", ["+!"])))
+    assert "Missing Lost 0 " in page
+    assert "Mean of tasks 100.0 20.7 to 100.0 0.0 1 1 1 1 " in page

@@ -16,7 +16,6 @@ from analysis.stats.intervals import (
     newcombe,
     paired_difference,
     pooled,
-    smallest_difference,
     smallest_paired_difference,
     stratified_p,
     task_bootstrap,
@@ -116,25 +115,10 @@ def test_the_pooled_error_is_what_openvlas_line_of_work_prints():
         pooled([], [])
 
 
-def test_500_episodes_at_85_percent_show_six_points_and_24_show_nothing_below_30():
-    assert smallest_difference(500, 0.85) == pytest.approx(0.058, abs=0.001)
-    assert smallest_difference(24, 0.5) > 0.35
-    assert smallest_difference(24, 0.95) is None
-
-
-def test_the_smallest_difference_has_the_power_it_claims():
-    rng = np.random.default_rng(0)
-    n, rate = 500, 0.7
-    better = rate + smallest_difference(n, rate)
-    a, b = rng.binomial(n, rate, 4000) / n, rng.binomial(n, better, 4000) / n
-    middle = (a + b) / 2
-    assert np.mean(np.abs(b - a) > 1.96 * np.sqrt(2 * middle * (1 - middle) / n)) == pytest.approx(0.8, abs=0.03)
-
-
 def test_pairing_shows_smaller_differences_when_few_episodes_flip():
-    paired, unpaired = smallest_paired_difference(500, 0.1), smallest_difference(500, 0.8)
+    unpaired = 0.066  # what two independent runs of 500 episodes at 80 % show with the same power
+    paired = smallest_paired_difference(500, 0.1)
     assert paired is not None
-    assert unpaired is not None
     assert paired < unpaired
     assert smallest_paired_difference(20, 0.05) is None
 

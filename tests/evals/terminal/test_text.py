@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.errors import RecordError
-from evals.terminal.tables import PlainConsole, as_csv, as_markdown, as_text, make_table, print_table
+from evals.terminal.tables import PlainConsole, Sheet, as_csv, print_table
 from evals.terminal.text import fit, one_line, visible, write_whole
 
 HOSTILE = "[red]a[/] :smile: \x1b]0;title\x07 \x9b2J \u202eb\u2066 \r\n\x00|<b>\ud800"
@@ -56,7 +56,7 @@ def test_what_is_written_out_can_be_read():
 def test_a_table_keeps_its_layout_and_numbers_in_every_encoding(encoding):
     rows = [("Δ \u4e2d → a", "84.0±0.9", "\u2013"), ("b", "-1.0†", "12")]
     console = PlainConsole(file=io.TextIOWrapper(io.BytesIO(), encoding=encoding), width=60, color_system=None)
-    print_table(console, make_table(("Task", "± SE", "n"), rows))
+    print_table(console, Sheet("", ("Task", "± SE", "n"), rows).table())
     console.file.seek(0)
     lines = console.file.read().splitlines()
     assert len({len(line) for line in lines}) == (2 if encoding == "utf-8" else 1)  # a wide letter is one, in utf-8
@@ -67,7 +67,7 @@ def test_a_table_keeps_its_layout_and_numbers_in_every_encoding(encoding):
 @pytest.mark.parametrize("width", [1, 20, 140])
 def test_no_number_is_cut_however_narrow_the_terminal(width):
     numbers = ["100.0", "-100.0 to +100.0", "123456789"]
-    text = as_text(make_table(("Task", "a", "b", "c"), [("a long label of a task" * 3, *numbers)]), width)
+    text = Sheet("", ("Task", "a", "b", "c"), [("a long label of a task" * 3, *numbers)]).text("table", width)
     assert all(part in text for number in numbers for part in number.split())
 
 
@@ -75,13 +75,13 @@ def test_a_console_takes_no_orders_from_what_it_prints():
     file = io.StringIO()
     console = PlainConsole(file=file, width=200, force_terminal=True, color_system=None)
     console.print(HOSTILE)
-    console.print(make_table((HOSTILE,), [(HOSTILE,)], title=HOSTILE))
+    console.print(Sheet(HOSTILE, (HOSTILE,), [(HOSTILE,)]).table())
     assert file.getvalue().count("[red]a[/] :smile:") == 4
     assert not set("\x1b\x07\x9b\r\x00") & set(file.getvalue())
 
 
 def test_a_cell_stays_a_cell_in_markdown_and_csv():
-    [_, _, line] = as_markdown(("a", "b"), [(HOSTILE + "\\\\", "2 | [x](y) `c")]).splitlines()
+    [_, _, line] = Sheet("", ("a", "b"), [(HOSTILE + "\\\\", "2 | [x](y) `c")]).text("markdown").splitlines()
     assert line.endswith(r" | 2 \| [x]\(y) \`c |")
     assert "<" not in line
     [row] = csv.reader(io.StringIO(as_csv([[HOSTILE, "=1+1", "@x", "+10.0", "-5", 3]])))

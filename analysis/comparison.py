@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import tyro
 
@@ -13,11 +13,40 @@ from analysis.recorded import load_runs
 from analysis.stats.paired import Row, SuiteComparison, adjust, compare
 from evals.errors import UsageError
 from evals.record import Run
-from evals.summary_format import NOTHING, Format
-from evals.terminal.tables import as_csv, as_markdown, as_text, make_table, markdown
+from evals.summary_format import Format, percent
+from evals.terminal.tables import Column, remarks, sheet_of
 from evals.terminal.text import one_line, show
 
-_HEADER = ("Suite and task", "A", "B", "A - B", "95 % interval", "Only A", "Only B", "n", "p", "p (Holm)")
+
+class Line(NamedTuple):
+    """A row of the table: a task of a suite, or the mean of its tasks with the p-values."""
+
+    suite: str
+    row: Row
+    p: float | None = None
+    p_holm: float | None = None
+
+
+def _points(rate: float) -> str:
+    return f"{100 * rate:+.1f}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}"
+
+
+COLUMNS: list[Column[Line]] = [
+    Column("", lambda line: f"{line.suite}: {line.row.label}", "Suite and task"),
+    Column("", lambda line: line.row.rate_a, "A", percent),
+    Column("", lambda line: line.row.rate_b, "B", percent),
+    Column("", lambda line: line.row.difference, "A - B", _points),
+    Column("", lambda line: line.row.interval, "95 % interval", lambda span: " to ".join(map(_points, span))),
+    Column("", lambda line: line.row.only_a, "Only A"),
+    Column("", lambda line: line.row.only_b, "Only B"),
+    Column("", lambda line: ", ".join(dict.fromkeys(f"{n:.0f}" for n in line.row.n)), "n"),
+    Column("", lambda line: "" if line.p is None else _p(line.p), "p"),
+    Column("", lambda line: "" if line.p_holm is None else _p(line.p_holm), "p (Holm)"),
+]
 
 
 @dataclass(frozen=True)
@@ -88,35 +117,17 @@ def render(
     if format == "json":
         suites = [asdict(comparison) for comparison in comparisons]
         return json.dumps({"a": names[0], "b": names[1], "notes": [*notes], "suites": suites}, indent=1) + "\n"
-    rows = [cells for comparison in comparisons for cells in _rows(comparison)]
-    if format == "csv":
-        return as_csv([_HEADER, *rows])
+    lines = [line for comparison in comparisons for line in _lines(comparison)]
+    sheet = sheet_of(COLUMNS, lines, bold=[i for i, line in enumerate(lines) if line.p is not None])
     sentences = [*_sentences(comparisons, names), *notes]
-    if format == "markdown":
-        return as_markdown(_HEADER, rows) + "".join(f"\n{markdown(line)}\n" for line in sentences)
-    means = [i for i, cells in enumerate(rows) if cells[-2]]
-    return as_text(make_table(_HEADER, rows, bold=means), 140) + "".join(f"{one_line(line)}\n" for line in sentences)
+    said = "".join(f"{one_line(line)}\n" for line in sentences) if format == "table" else remarks(sentences, format)
+    return sheet.text(format, 140) + said
 
 
-def _rows(comparison: SuiteComparison) -> Iterator[tuple[str, ...]]:
+def _lines(comparison: SuiteComparison) -> Iterator[Line]:
     for row in comparison.tasks:
-        yield (*_cells(comparison.suite, row), "", "")
-    yield (*_cells(comparison.suite, comparison.mean), f"{comparison.p:.2g}", f"{comparison.p_holm:.2g}")
-
-
-def _cells(suite: str, row: Row) -> tuple[str, ...]:
-    n = f"{row.n[0]:.0f}" if row.n[0] == row.n[1] else f"{row.n[0]:.0f}, {row.n[1]:.0f}"
-    only = (NOTHING if count is None else str(count) for count in (row.only_a, row.only_b))
-    low, high = row.interval
-    return (
-        f"{suite}: {row.label}",
-        f"{100 * row.rate_a:.1f}",
-        f"{100 * row.rate_b:.1f}",
-        f"{100 * row.difference:+.1f}",
-        f"{100 * low:+.1f} to {100 * high:+.1f}",
-        *only,
-        n,
-    )
+        yield Line(comparison.suite, row)
+    yield Line(comparison.suite, comparison.mean, comparison.p, comparison.p_holm)
 
 
 def _sentences(comparisons: Sequence[SuiteComparison], names: tuple[str, str]) -> Iterator[str]:
