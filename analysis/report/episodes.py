@@ -49,8 +49,8 @@ class TraceArrays(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Moment:
-    """Consecutive steps in which the same was said and the same was done."""
+class Segment:
+    """Consecutive steps in which the policy said the same motion and the robot did the same motion."""
 
     first: int
     last: int
@@ -67,9 +67,9 @@ class EpisodeView:
         outcome: "success", "failure", or how it ended without a score.
         rank: order in which outcomes are shown: failures, then errors, then successes.
         film: a data URI, a relative path, or "".
-        moments: what was said beside what was done; empty without a trace.
+        segments: the motion said and the motion done, step by step; empty without a trace.
         error: traceback of an episode that ended without a score.
-        note: why there are no moments although there is a trace, or "".
+        note: why there are no segments although there is a trace, or "".
     """
 
     run: str
@@ -79,7 +79,7 @@ class EpisodeView:
     outcome: str
     rank: int
     film: str
-    moments: tuple[Moment, ...]
+    segments: tuple[Segment, ...]
     error: str
     note: str = ""
 
@@ -92,14 +92,14 @@ class EpisodeView:
     @property
     def agreement(self) -> str:
         """In how many steps the motion said is the motion done, in words; empty if nothing was said."""
-        lengths = [(moment.last - moment.first + 1, moment) for moment in self.moments if moment.said]
-        same = sum(length for length, moment in lengths if moment.said == moment.done)
+        lengths = [(segment.last - segment.first + 1, segment) for segment in self.segments if segment.said]
+        same = sum(length for length, segment in lengths if segment.said == segment.done)
         return f"{same} of {sum(length for length, _ in lengths)} steps" if lengths else ""
 
     @property
     def detailed(self) -> bool:
         """Whether there is more to show than its row."""
-        return bool(self.film or self.moments or self.error or self.note)
+        return bool(self.film or self.segments or self.error or self.note)
 
 
 class Films:
@@ -134,7 +134,7 @@ def episodes_of(run: Run, label: str, films: Films, folder: Path, labeller: Labe
     scale = _scale(run)
     for result in sorted(run.results, key=lambda r: (_rank(r), r.task, r.initial_state, r.seed)):
         detailed = _rank(result) < 2
-        told, note = _told(run, result, scale, labeller)
+        found, note = _segments_of(run, result, scale, labeller)
         yield EpisodeView(
             run=label,
             suite=result.suite,
@@ -143,14 +143,16 @@ def episodes_of(run: Run, label: str, films: Films, folder: Path, labeller: Labe
             outcome=_WORDS.get(result.status.value, result.status.value),
             rank=_rank(result),
             film=films.uri(run.path / VIDEOS / f"{result.episode_id}.mp4", folder) if detailed else "",
-            moments=told,
+            segments=found,
             error=result.error or "",
             note=note,
         )
 
 
-def _told(run: Run, result: EpisodeResult, scale: _Scale | None, labeller: Labeller) -> tuple[tuple[Moment, ...], str]:
-    """Return what was said beside what was done in an episode, and why it cannot be told, if it cannot."""
+def _segments_of(
+    run: Run, result: EpisodeResult, scale: _Scale | None, labeller: Labeller
+) -> tuple[tuple[Segment, ...], str]:
+    """Return the segments of an episode, or none and the reason."""
     file = _trace_file(run, result)
     if not file.exists():
         return (), ""
@@ -160,13 +162,13 @@ def _told(run: Run, result: EpisodeResult, scale: _Scale | None, labeller: Label
         return (), str(error)
     if scale is None:
         return (), f"{HEADER} does not say what opens the gripper: {TRACES} are not shown."
-    return tuple(moments(trace, *scale, labeller)), ""
+    return tuple(segments(trace, *scale, labeller)), ""
 
 
-def moments(
+def segments(
     trace: TraceArrays, space: ActionSpace, statistics: ActionStatistics, labeller: Labeller
-) -> Iterator[Moment]:
-    """Yield what was said beside what was done, runs of equal steps together.
+) -> Iterator[Segment]:
+    """Yield the motion said and the motion done, with consecutive equal steps in one segment.
 
     What was done is what the labeller reads in the actions that ran, scaled by the run's own actions.
     """
@@ -178,7 +180,7 @@ def moments(
     at = 0
     for (said, moved, success), group in itertools.groupby(steps):
         length = len(list(group))
-        yield Moment(at, at + length - 1, said, moved, success)
+        yield Segment(at, at + length - 1, said, moved, success)
         at += length
 
 

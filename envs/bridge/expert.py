@@ -23,7 +23,7 @@ from vla.motion.language import GripperEvent, describe, motion_towards
 R_WORLD_DOWN = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
 TURN_PER_STEP = 0.20  # radians
 TURN_TOLERANCE = 0.03  # radians
-TURN_WORTH_A_WORD = 0.1  # radians; a smaller rotation is not part of the motion sentence
+TURN_IN_SENTENCE = 0.1  # radians; a smaller rotation is not part of the motion sentence
 LIFTED = 0.02  # metres; an object that rose less was not grasped
 LOWERING_SPEED = 0.015  # metres per step
 CLOSING_STEPS, OPENING_STEPS = 4, 3
@@ -226,11 +226,11 @@ class _SkillRun:
         return ActionChunk(action, motion=self._intent(command, here))
 
     def _intent(self, command: HandCommand, here: FloatArray) -> str:
-        """Return the sentence for what is left to do, which noise and speed limits do not touch."""
+        """Return the sentence for the movement that is left; noise and speed limits do not change it."""
         offset = self._sight.to_base(command.position) - here
         turn = self._sight.turn_left(command.yaw)
         tolerance = command.tolerance / math.sqrt(3)
-        return describe(motion_towards(offset, tolerance, turn, TURN_WORTH_A_WORD, command.event))
+        return describe(motion_towards(offset, tolerance, turn, TURN_IN_SENTENCE, command.event))
 
 
 def _plan(sight: _Sight) -> Iterator[HandCommand]:
