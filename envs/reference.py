@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from evals.engine.isolated import in_fresh_process
-from evals.gates.golden import Moment, Reference, key
+from evals.gates.golden import Moment, Reference, key, reference_path
 from evals.gates.result import GateContext
 from evals.registry import load_suite, make_env
 
@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     suite = load_suite(arguments.suite)
     tasks = [int(text) for text in arguments.tasks.split(",") if text] or [task.id for task in suite.tasks]
-    path = Path(__file__).parent / suite.reference
+    path = Path(str(reference_path(suite)))
     for task in tasks:
         # One process, one rendered env.
         reference = in_fresh_process(take, suite.name, task, seconds=SECONDS_A_TASK)

@@ -89,7 +89,16 @@ def load_policy(name: str, suite: Suite, options: Mapping[str, str]) -> Policy:
 def load_command(name: str) -> Callable[[list[str]], int]:
     """Return the function of a `vla-eval` subcommand: arguments -> exit code."""
     command: Callable[[list[str]], int] = _load("command", COMMANDS, name)
-    return command
+    point = _points(COMMANDS)[name]
+
+    def run(arguments: list[str]) -> int:
+        try:
+            return command(arguments)
+        except ModuleNotFoundError as error:  # imported where it is needed, after the arguments are read
+            _refuse_without_extra("command", point, error)
+            raise
+
+    return run
 
 
 def load_all(group: str) -> dict[str, Any]:
@@ -132,13 +141,21 @@ def _load(kind: str, group: str, name: str) -> Any:  # noqa: ANN401 - a plugin's
     try:
         return points[name].load()
     except (Exception, SystemExit) as error:  # the border to a plugin's module
-        extra = EXTRAS.get(points[name].value.split(".")[0])
-        if extra and isinstance(error, ModuleNotFoundError):
-            raise UsageError(
-                f"{kind.capitalize()} {name!r} needs the package {error.name!r}: pip install 'motion-vla[{extra}]'."
-            ) from error
+        _refuse_without_extra(kind, points[name], error)
         what = f"{kind.capitalize()} {name!r} ({points[name].value}) does not load"
         raise ContractError(f"{what}: {_in_words(error)}") from error
+
+
+def _refuse_without_extra(kind: str, point: EntryPoint, error: BaseException) -> None:
+    """Say which extra brings a package that one of our own plugins lacks.
+
+    Raises:
+        UsageError: the error is that, and the plugin is ours.
+    """
+    extra = EXTRAS.get(point.value.split(".")[0])
+    if extra and isinstance(error, ModuleNotFoundError):
+        needs = f"{kind.capitalize()} {point.name!r} needs the package {error.name!r}"
+        raise UsageError(f"{needs}: pip install 'motion-vla[{extra}]'.") from error
 
 
 def _call(kind: str, name: str, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - a plugin's answer

@@ -64,7 +64,7 @@ def test_every_library_has_a_floor_and_a_ceiling_and_every_simulator_one_version
     for requirement in requirements:
         name = re.split("[=<>]", requirement)[0]
         bounds = r"==[\d.]+" if name in PINNED else r">=[\d.]+,<[\d.]+"
-        assert re.fullmatch(name + bounds, requirement), requirement
+        assert re.fullmatch(re.escape(name) + bounds, requirement), requirement
 
 
 def test_the_lock_names_no_machine() -> None:

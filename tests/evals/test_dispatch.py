@@ -17,8 +17,10 @@ from evals.policies.simple import noop, random
 from evals.registry import load_command, load_policy, load_suite
 from evals.schedule import Schedule
 from evals.types import ActionChunk, Episode, Observation
+from tests.conftest import REPOSITORY
 
 REACH = suite()
+RUNS = REPOSITORY / "results" / "reference" / "runs" / "libero_spatial"
 
 
 def episodes(tasks, states):
@@ -143,4 +145,4 @@ def test_a_plugin_of_ours_without_its_packages_names_the_extra(monkeypatch):
     for module in [name for name in sys.modules if name.startswith("analysis")]:
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(UsageError, match=r"needs the package 'scipy': pip install 'motion-vla\[analysis\]'"):
-        load_command("tables")
+        load_command("compare")([str(RUNS / "expert"), str(RUNS / "noop")])

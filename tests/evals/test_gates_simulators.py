@@ -1,15 +1,13 @@
 """The gates on the real simulators: they pass as they are, and find the fault when one is put in front of the env."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import envs
 from evals.engine.isolated import in_fresh_process
 from evals.errors import MissingAssetsError
-from evals.gates import BEFORE_RUN, GATES, before_run, probe
+from evals.gates import BEFORE_RUN, GATES, before_run, golden, probe
 from evals.gates.rotations import declared_matrix
 from evals.registry import load_suite, make_env, names
 from evals.rotations import matrix_to_axis_angle
@@ -80,7 +78,7 @@ def test_what_runs_before_a_libero_run_passes_with_images():
 @pytest.mark.parametrize("suite_name", [name for name in names("vla_eval.suites") if "libero_90" not in name])
 def test_every_task_has_a_reference_of_the_simulator_that_the_protocol_names(suite_name):
     suite = load_suite(suite_name)
-    stored = json.loads((Path(envs.__file__).parent / suite.reference).read_text())
+    stored = json.loads(golden.reference_path(suite).read_text())
     entries = [stored[f"{suite.name} {task.id}"] for task in suite.tasks]
     assert {entry["simulator"] for entry in entries} == {suite.protocol.simulator}
     assert all(set(entry["moment"]["views"]) == {c.name for c in suite.protocol.cameras} for entry in entries)
