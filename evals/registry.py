@@ -154,7 +154,7 @@ def _refuse_without_extra(kind: str, point: EntryPoint, error: BaseException) ->
     """
     extra = EXTRAS.get(point.value.split(".")[0])
     if extra and isinstance(error, ModuleNotFoundError):
-        needs = f"{kind.capitalize()} {point.name!r} needs the package {error.name!r}"
+        needs = f"{kind.capitalize()} {point.name!r} needs the package {str(error.name).partition('.')[0]!r}"
         raise UsageError(f"{needs}: pip install 'motion-vla[{extra}]'.") from error
 
 
