@@ -54,21 +54,9 @@ def evaluate(
         GateError: a convention probe failed.
         RunIncompleteError: nothing works; what was recorded stays.
     """
-    arguments = options.pop("policy_args", ())
-    if isinstance(arguments, Mapping):
-        arguments = [f"{name}={value}" for name, value in arguments.items()]
-    try:
-        config = RunConfig(
-            suite=suite if isinstance(suite, str) else suite.name,
-            policy=policy if isinstance(policy, str) else policy.name,
-            policy_args=tuple(arguments),
-            tasks=tuple(str(task) for task in tasks),
-            trials=trials,
-            out=None if out is None else Path(out),
-            **options,
-        )
-    except TypeError as error:
-        raise UsageError(f"evaluate: {error}. Options are the fields of evals.config.RunConfig.") from error
+    options |= {"tasks": tuple(map(str, tasks)), "trials": trials, "out": None if out is None else Path(out)}
+    suite_name, policy_name = (given if isinstance(given, str) else given.name for given in (suite, policy))
+    config = _config(suite_name, policy_name, options)
     if not isinstance(policy, str):
         _check_object(policy, config)
     setup = prepare(config, None if isinstance(suite, str) else suite, None if isinstance(policy, str) else policy)
@@ -102,6 +90,17 @@ def policy(
         tuple(cameras),
         replan_every,
     )
+
+
+def _config(suite: str, policy: str, options: dict[str, Any]) -> RunConfig:
+    """Return what is asked for, as the command line would say it."""
+    arguments = options.pop("policy_args", ())
+    if isinstance(arguments, Mapping):
+        arguments = [f"{name}={value}" for name, value in arguments.items()]
+    try:
+        return RunConfig(suite, policy, tuple(arguments), **options)
+    except TypeError as error:
+        raise UsageError(f"evaluate: {error}. Options are the fields of evals.config.RunConfig.") from error
 
 
 def _check_object(policy: Policy, config: RunConfig) -> None:

@@ -30,7 +30,8 @@ install "$venv" "motion-vla[$EXTRAS], resolution $resolution" --resolution "$res
 install "$venv" "$ALONE" --no-deps $ALONE
 
 say "packages that differ from requirements.lock"
-diff <(grep -oE '^[a-z0-9.-]+==[^ ]+' requirements.lock | sort) <(pip_in "$venv" freeze --all --exclude-editable | tr 'A-Z_' 'a-z-' | sort) |
-    sed -n 's/^>/ /p' | grep -vE ' (pip|uv|torch)==' || echo "  none"
+differing=$(diff <(grep -oE '^[a-z0-9.-]+==[^ ]+' requirements.lock | sort) <(pip_in "$venv" freeze --all --exclude-editable | tr 'A-Z_' 'a-z-' | sort) |
+    sed -n 's/^>/ /p' | grep -vE ' (pip|uv|torch)==') || true
+echo "${differing:-  none}"
 say "tests"
 "$venv/bin/python" -m pytest "$@"
