@@ -141,7 +141,8 @@ def test_options_are_parsed_after_their_annotations():
 
 
 def test_a_plugin_of_ours_without_its_packages_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy", None)
+    for module in {"scipy", *(name for name in sys.modules if name.startswith("scipy."))}:
+        monkeypatch.setitem(sys.modules, module, None)
     for module in [name for name in sys.modules if name.startswith("analysis")]:
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(UsageError, match=r"needs the package 'scipy': pip install 'motion-vla\[analysis\]'"):
