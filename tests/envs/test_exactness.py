@@ -116,7 +116,7 @@ def check_exactness(name, tmp_path):
     reference = trajectories(tmp_path / "one")
     assert len({hashes for _, hashes, _ in reference.values()}) == 4
 
-    go(name, tmp_path / "many", workers=3, tasks=TASKS[name][::-1])
+    go(name, tmp_path / "many", workers=4, tasks=TASKS[name][::-1])
     assert trajectories(tmp_path / "many") == reference
 
     assert 1 <= len(read_run(tmp_path / "killed").results) < 4
