@@ -5,6 +5,7 @@ Listing reads package metadata only: nothing heavy is imported until a plugin is
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import traceback
@@ -91,6 +92,7 @@ def load_command(name: str) -> Callable[[list[str]], int]:
     command: Callable[[list[str]], int] = _load("command", COMMANDS, name)
     point = _points(COMMANDS)[name]
 
+    @functools.wraps(command)
     def run(arguments: list[str]) -> int:
         try:
             return command(arguments)
