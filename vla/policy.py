@@ -200,7 +200,8 @@ class VlaPolicy:
         return np.stack(views)
 
     def _chunk(self, answer: Decoded) -> ActionChunk:
-        normalized = self._prompts.actions.decode(np.array(answer.action_ids)).reshape(-1, len(DIMENSIONS))
+        values = answer.values or self._prompts.actions.decode(np.array(answer.action_ids))
+        normalized = np.reshape(values, (-1, len(DIMENSIONS)))
         actions = unnormalize_affine(normalized, self._statistics)
         if self._options.rotation == "euler_xyz":
             actions[:, 3:6] = axis_angle_from_euler_xyz(actions[:, 3:6])

@@ -51,6 +51,16 @@ def test_the_policy_keeps_the_contract(checkpoint, exact):
     check_policy(vla(reach(), checkpoint=checkpoint, unnorm_key="reach", exact=exact), reach())
 
 
+@pytest.mark.parametrize("head", ["parallel", "l1"])
+def test_a_policy_whose_actions_come_in_one_pass_keeps_the_contract(tmp_path, head):
+    folder = saved(tmp_path / "checkpoint", action_head=head, action_horizon=3)
+    policy = vla(reach(), checkpoint=folder, unnorm_key="reach")
+    check_policy(policy, reach())
+    chunk = policy.act([observation(0, images(1)[0])])[0]
+    assert chunk.actions.shape == (3, 7)
+    assert set(chunk.actions[:, 6]) <= {policy.action_space.gripper_open, policy.action_space.gripper_closed}
+
+
 def test_actions_lie_within_the_statistics_and_the_gripper_is_open_or_closed(checkpoint):
     policy = vla(reach(), checkpoint=checkpoint, unnorm_key="reach")
     space, bounds = reach().action_space, STATISTICS["reach"]

@@ -3,9 +3,11 @@
 What comes out is what the plain loop (`vla.decode.plain`) says, token for token; only the number of passes differs:
 
 - a token that the grammar forces costs no pass;
+- actions of a one-pass head (`vla.model.action_head`) are predicted in the pass that runs the end of what is said;
 - the prompt's constant prefix is run once per instruction;
 - a draft (the last step's answer) is verified in the pass that runs anyway. A drafted token stays only if greedy
-  decoding says the same, so every accepted token saves a pass and none changes the answer.
+  decoding says the same, so every accepted token saves a pass and none changes the answer. Of a one-pass head the
+  draft is a motion, and the actions are asked for in the same pass: if the motion holds, an answer takes one pass.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from torch.nn.functional import linear
 
 from vla.decode.grammar import Grammar
 from vla.decode.kv_cache import Block, RaggedCache
-from vla.errors import NotFiniteError
+from vla.decode.one_pass import ActionReader, Actions, check_finite
 from vla.model.network import MotionVLA
 from vla.model.prompt import Prompt, PromptBuilder
 
@@ -34,11 +36,12 @@ class Decoded:
     """One answer.
 
     Attributes:
-        tokens: everything said, forced tokens and stops included.
+        tokens: everything said, forced tokens and stops included; not the actions of a one-pass head.
         motion: the motion sentence, or None where none is said.
-        action_ids: the action tokens, `[7 * action_horizon]`; empty where no action is said.
+        action_ids: the action tokens, `[7 * action_horizon]`; empty where no action is said, and for an L1 head.
         passes: forward passes of the language model, the prefix that is cached per instruction not counted.
         accepted: tokens chosen without a pass of their own, because a draft was right.
+        values: normalised actions of an L1 head, `[7 * action_horizon]` in [-1, 1]; empty for other heads.
     """
 
     tokens: tuple[int, ...]
@@ -46,11 +49,15 @@ class Decoded:
     action_ids: tuple[int, ...]
     passes: int
     accepted: int
+    values: tuple[float, ...] = ()
 
 
 @dataclass
 class _Row:
-    """An answer in the making: `pending` is said but not run, `draft` is guessed to follow it."""
+    """An answer in the making: `pending` is said but not run, `draft` is guessed to follow it.
+
+    If `asks`, the queries of a one-pass head follow both; `actions` is what came of them.
+    """
 
     guess: Sequence[int]
     said: list[int] = field(default_factory=list)
@@ -59,6 +66,8 @@ class _Row:
     state: int = Grammar.start
     passes: int = 0
     accepted: int = 0
+    asks: bool = False
+    actions: Actions | None = None
 
 
 class Decoder:
@@ -83,6 +92,7 @@ class Decoder:
         rows = torch.from_numpy(self._vocabulary).to(self._device)
         self._weight = output.weight.detach()[rows]
         self._bias = output.bias.detach()[rows] if output.bias is not None else None
+        self._reader = ActionReader(model, prompts) if grammar.one_pass else None
 
     def decode(
         self, observed: Tensor, instructions: Sequence[str], drafts: Sequence[Sequence[int]] | None = None
@@ -109,21 +119,22 @@ class Decoder:
         rows = [_Row(guess) for guess in guesses]
         for row in rows:
             row.draft = self._verifiable(self._grammar.walk(row.guess), row.state)
+            row.asks = self._ends_saying(row)
         cache = RaggedCache.joined([self._prefix(prompt.before) for prompt in prompts])
         block = self._first_block(observed, prompts, rows)
         while True:
             hidden = cache.run(self._model.decoder, block)
             rejected = self._read(rows, hidden, block)
-            if all(row.state == self._grammar.done for row in rows):
+            if all(map(self._finished, rows)):
                 return [self._decoded(row) for row in rows]
             cache.drop(rejected, block)
-            block = self._block([[*row.pending, *row.draft] for row in rows])
+            block = self._block([[*row.pending, *row.draft] for row in rows], [row.asks for row in rows])
 
     def _prefix(self, before: tuple[int, ...]) -> RaggedCache:
         """Run the part of a prompt that precedes the observation, once per instruction."""
         if before not in self._prefixes:
             cache = RaggedCache.empty(1, self._device)
-            cache.run(self._model.decoder, self._block([before]))
+            cache.run(self._model.decoder, self._block([before], [False]))
             self._prefixes[before] = cache
             if len(self._prefixes) > _REMEMBERED_PREFIXES:
                 self._prefixes.popitem(last=False)
@@ -132,28 +143,42 @@ class Decoder:
 
     def _first_block(self, observed: Tensor, prompts: Sequence[Prompt], rows: Sequence[_Row]) -> Block:
         """Observation, rest of the prompt, and the draft to be verified."""
-        text = self._block([[*prompt.after, *row.draft] for prompt, row in zip(prompts, rows, strict=True)])
+        said = [[*prompt.after, *row.draft] for prompt, row in zip(prompts, rows, strict=True)]
+        text = self._block(said, [row.asks for row in rows])
         embedded = torch.cat([observed.to(text.embedded.dtype), text.embedded], dim=1)
         return Block(embedded, text.lengths + observed.shape[1])
 
-    def _block(self, tokens: Sequence[Sequence[int]]) -> Block:
-        width = max(map(len, tokens))
-        padded = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens], device=self._device)
-        return Block(self._model.embed_tokens(padded), torch.tensor([len(row) for row in tokens], device=self._device))
+    def _block(self, tokens: Sequence[Sequence[int]], asks: Sequence[bool]) -> Block:
+        """Embed tokens `[B][*]`, with the queries of actions behind those of the rows that ask for them."""
+        queries = self._reader.queries if self._reader else ()
+        ends = [len(row) + len(queries) * asked for row, asked in zip(tokens, asks, strict=True)]
+        padded = torch.tensor([[*row, *[0] * (max(ends) - len(row))] for row in tokens], device=self._device)
+        embedded = self._model.embed_tokens(padded)
+        for index in range(len(tokens)):
+            if asks[index]:
+                embedded[index, len(tokens[index]) : ends[index]] = queries
+        return Block(embedded, torch.tensor(ends, device=self._device))
 
     def _read(self, rows: Sequence[_Row], hidden: Tensor, block: Block) -> Tensor:
         """Let every row say what its hidden states say; return how many drafted tokens of each were wrong, `[B]`."""
-        running = [(index, row) for index, row in enumerate(rows) if row.state != self._grammar.done]
-        ends = block.lengths.tolist()
+        running = [(index, row) for index, row in enumerate(rows) if not self._finished(row)]
+        asked = len(self._reader.queries) if self._reader else 0
+        ends = [end - asked * row.asks for end, row in zip(block.lengths.tolist(), rows, strict=True)]
         spans = [torch.arange(ends[index] - 1 - len(row.draft), ends[index]) for index, row in running]
         which = torch.cat([torch.full((len(span),), index) for span, (index, _) in zip(spans, running, strict=True)])
         chosen = hidden[which.to(self._device), torch.cat(spans).to(self._device)]
         scores = linear(chosen, self._weight, self._bias).float().cpu().numpy()
-        _check_finite(scores)
+        check_finite(scores)
         rejected = torch.zeros(len(rows), dtype=torch.int64)
         first = 0
         for (index, row), span in zip(running, spans, strict=True):
-            rejected[index] = self._say(row, scores[first : first + len(span)])
+            wrong = self._say(row, scores[first : first + len(span)])
+            rejected[index] = wrong + asked * row.asks
+            if self._reader and row.asks and not wrong:
+                row.actions = self._reader.read(hidden[index, ends[index] - 1 : ends[index] + asked])
+            if self._finished(row):
+                row.pending = []
+            row.asks = self._ends_saying(row)
             first += len(span)
         return rejected.to(self._device)
 
@@ -178,9 +203,16 @@ class Decoder:
             row.pending.append(token)
         rejected = len(row.draft) - agreed
         row.draft = self._next_draft(row)
-        if row.state == self._grammar.done:
-            row.pending = []
         return rejected
+
+    def _finished(self, row: _Row) -> bool:
+        return row.state == self._grammar.done and (self._reader is None or row.actions is not None)
+
+    def _ends_saying(self, row: _Row) -> bool:
+        """Whether actions of one pass are still asked, and may follow what is pending and drafted."""
+        if self._reader is None or row.actions is not None:
+            return False
+        return self._grammar.after(row.draft, row.state) == self._grammar.done
 
     def _append(self, row: _Row, token: int) -> None:
         row.said.append(token)
@@ -195,7 +227,12 @@ class Decoder:
         return self._verifiable(self._grammar.walk(rest, row.state), row.state)
 
     def _verifiable(self, tokens: Sequence[int], state: int) -> list[int]:
-        """Cut a draft before its last choice: running that token would tell nothing that is still asked."""
+        """Cut a draft before its last choice: running that token would tell nothing that is still asked.
+
+        Where the actions of one pass follow it, they are asked.
+        """
+        if self._reader:
+            return list(tokens)
         last = 0
         for index, token in enumerate(tokens):
             if self._grammar.forced(state) is None:
@@ -204,22 +241,11 @@ class Decoder:
         return list(tokens[: last if state == self._grammar.done else len(tokens)])
 
     def _decoded(self, row: _Row) -> Decoded:
-        actions: tuple[int, ...] = ()
+        actions = row.actions or Actions((), ())
         if self._grammar.first_action is not None:
-            actions = tuple(row.said[-1 - self._prompts.action_tokens : -1])
+            actions = Actions(tuple(row.said[-1 - self._prompts.action_tokens : -1]), ())
         motion = None
         if self._prompts.config.motion:
             sentence = row.said[: row.said.index(self._prompts.stop_id)]
             motion = self._prompts.tokenizer.decode(sentence)
-        return Decoded(tuple(row.said), motion, actions, row.passes, row.accepted)
-
-
-def _check_finite(scores: NDArray[np.float32]) -> None:
-    """Refuse scores of which `argmax` would make an answer as good as any other."""
-    bad = int(scores.size - np.isfinite(scores).sum())
-    if bad:
-        raise NotFiniteError(
-            f"{bad} of {scores.size} scores of the model's next token are NaN or infinite, so it has no answer. Either "
-            "the state it was given is not finite, or its weights are too large for its arithmetic: take a checkpoint "
-            "from before training diverged."
-        )
+        return Decoded(tuple(row.said), motion, actions.ids, row.passes, row.accepted, actions.values)

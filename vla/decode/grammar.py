@@ -19,15 +19,17 @@ from vla.motion.language import all_motions, describe
 
 @dataclass(frozen=True)
 class Grammar:
-    """All answers of one kind, as a trie whose leaves run into one tail.
+    """All answers of one kind, as a trie whose leaves run into one tail; actions of one pass follow its end.
 
     Attributes:
         edges: per state, token id -> next state. The last state, `done`, has none.
         first_action: first of the states that an action token leaves, or None if no action is said.
+        one_pass: whether all actions follow in one pass (`vla.model.action_head`) when everything is said.
     """
 
     edges: tuple[dict[int, int], ...]
     first_action: int | None
+    one_pass: bool = False
     _columns: dict[int, NDArray[np.intp]] = field(default_factory=dict, compare=False, repr=False)
 
     start = 0
@@ -45,6 +47,12 @@ class Grammar:
         """Return the one token that may follow, or None if there is a choice (or nothing left to say)."""
         following = self.edges[state]
         return next(iter(following)) if len(following) == 1 else None
+
+    def after(self, tokens: Sequence[int], state: int) -> int:
+        """Return the state that tokens, which may be said, lead to."""
+        for token in tokens:
+            state = self.edges[state][token]
+        return state
 
     def walk(self, tokens: Sequence[int], state: int = 0) -> list[int]:
         """Return the longest beginning of `tokens` that may be said from `state`."""
@@ -102,12 +110,15 @@ def grammar(prompts: PromptBuilder, motion: bool, action: bool) -> Grammar:
         edges.append({})
     if action:
         first_action = _append_action(edges, prompts, motion)
-        return Grammar(tuple(edges), first_action)
+        return Grammar(tuple(edges), first_action, one_pass=first_action is None)
     return Grammar(tuple(edges), None)
 
 
-def _append_action(edges: list[dict[int, int]], prompts: PromptBuilder, header: bool) -> int:
-    """Append header, action tokens and stop behind the last state, and return the first state that says an action."""
+def _append_action(edges: list[dict[int, int]], prompts: PromptBuilder, header: bool) -> int | None:
+    """Append header, action tokens and stop behind the last state, and return the first state that says an action.
+
+    Where all actions are predicted in one pass, append the header alone and return None.
+    """
 
     def then(tokens: Sequence[int]) -> None:
         edges.append({})
@@ -116,6 +127,8 @@ def _append_action(edges: list[dict[int, int]], prompts: PromptBuilder, header: 
     if header:
         for token in prompts.action_header:
             then([token])
+    if prompts.config.action_head != "autoregressive":
+        return None
     first_action = len(edges) - 1
     for _ in range(prompts.action_tokens):
         then(range(prompts.actions.first_token_id, prompts.actions.first_token_id + BINS))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from vla.decode.grammar import Grammar
+from vla.decode.one_pass import ActionReader, Actions
 from vla.model.network import MotionVLA
 from vla.model.prompt import PromptBuilder
 
@@ -26,16 +29,46 @@ def plain_decode(
         All token ids of the answer.
     """
     with torch.inference_mode():
-        prompt = prompts.prompt(instruction, prompts.config.motion)
         state, said = grammar.start, list[int]()
         while state != grammar.done:
-            before = model.embed_tokens(torch.tensor([prompt.before], device=observed.device))
-            after = model.embed_tokens(torch.tensor([[*prompt.after, *said]], device=observed.device))
-            embedded = torch.cat([before, observed.to(before.dtype), after], dim=1)
-            hidden = model.decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
-            scores = model.logits(hidden[0, -1]).float()
+            scores = model.logits(_hidden(model, prompts, observed, instruction, said)[-1]).float()
             allowed = torch.from_numpy(grammar.allowed(state)).to(scores.device)
             token = int(allowed[scores[allowed].argmax()])
             said.append(token)
             state = grammar.edges[state][token]
         return tuple(said)
+
+
+def plain_actions(
+    model: MotionVLA, prompts: PromptBuilder, observed: Tensor, instruction: str, said: Sequence[int]
+) -> Actions:
+    """Predict the actions of a one-pass head, without a cache.
+
+    Args:
+        model: in eval mode.
+        prompts: of the model's tokenizer and configuration.
+        observed: `[1, observation_tokens, L]`, from `MotionVLA.observation`.
+        instruction: the task in words.
+        said: all that `plain_decode` said.
+    """
+    reader = ActionReader(model, prompts)
+    with torch.inference_mode():
+        hidden = _hidden(model, prompts, observed, instruction, said, reader.queries)
+        return reader.read(hidden[-1 - len(reader.queries) :])
+
+
+def _hidden(
+    model: MotionVLA,
+    prompts: PromptBuilder,
+    observed: Tensor,
+    instruction: str,
+    said: Sequence[int],
+    queries: Tensor | None = None,
+) -> Tensor:
+    """Run a whole sequence, and return the hidden states `[*, L]` of its text behind the observation."""
+    prompt = prompts.prompt(instruction, prompts.config.motion)
+    before = model.embed_tokens(torch.tensor([prompt.before], device=observed.device))
+    after = model.embed_tokens(torch.tensor([[*prompt.after, *said]], device=observed.device))
+    parts = [before, observed.to(before.dtype), after, *([] if queries is None else [queries[None]])]
+    hidden: Tensor = model.decoder(inputs_embeds=torch.cat(parts, dim=1), use_cache=False).last_hidden_state
+    return hidden[0]

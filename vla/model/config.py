@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from inspect import signature
 from typing import Any, Literal, TypeVar, get_args
 
 from vla.errors import CheckpointError, ModelError, listed
-from vla.model.field_rules import NAME, SWITCH, TEXT, Rule, check_fields, numbers, one_of, optional, texts, whole
+from vla.model.field_rules import (
+    NAME,
+    SWITCH,
+    TEXT,
+    Rule,
+    check_fields,
+    check_settings,
+    numbers,
+    one_of,
+    optional,
+    texts,
+    whole,
+)
+from vla.model.former import renamed
+from vla.statistics import DIMENSIONS
 
-ImagePosition = Literal["before_question", "after_question"]
+ImagePosition = Literal["after_first_token", "before_question", "after_question"]
+ActionHead = Literal["autoregressive", "parallel", "l1"]
 EncoderKind = Literal["siglip", "dinov2", "dinov2_with_registers"]
 
 SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
@@ -56,6 +70,7 @@ _MODEL_RULES: Mapping[str, Rule] = {
     "system": TEXT,
     "image_position": one_of(*get_args(ImagePosition)),
     "motion": SWITCH,
+    "action_head": one_of(*get_args(ActionHead)),
 }
 
 
@@ -132,11 +147,7 @@ class LanguageConfig:
         if missing:
             raise ModelError(f"model lacks {listed(missing)}.")
         check_fields(self.model, _LANGUAGE_MODEL_RULES)
-        if not _finite(self.model):
-            raise ModelError("model holds NaN or an infinite number; settings must be finite.")
-        sizes = {name: value for name, value in self.model.items() if type(value) is int}
-        limits = {name: whole(0, 1_000 if "layer" in name else 1 << 24) for name in sizes if _is_size(name)}
-        check_fields(sizes, limits)
+        check_settings(self.model)
 
     @property
     def context(self) -> int:
@@ -162,6 +173,8 @@ class ModelConfig:
         system: system text of the prompt.
         image_position: where the image stands in the user's turn. The paper does not say; Prismatic puts it first.
         motion: whether the model says a motion sentence before it acts (False: table 2 without the motion turn).
+        action_head: how actions are predicted: one token after another, as in the paper; or all in one pass
+            (`vla.model.action_head`), as tokens ("parallel") or as numbers learnt with an L1 loss ("l1").
     """
 
     name: str
@@ -176,6 +189,7 @@ class ModelConfig:
     system: str = SYSTEM
     image_position: ImagePosition = "before_question"
     motion: bool = True
+    action_head: ActionHead = "autoregressive"
 
     def __post_init__(self) -> None:
         """Refuse fields that no model can have, and vision encoders whose grids cannot be laid on each other."""
@@ -211,6 +225,11 @@ class ModelConfig:
         return self.image_tokens + bool(self.proprio_dim)
 
     @property
+    def action_positions(self) -> int:
+        """Positions of a sequence at which actions are predicted: one a token, or one an action of an L1 head."""
+        return self.action_horizon * (1 if self.action_head == "l1" else len(DIMENSIONS))
+
+    @property
     def feature_width(self) -> int:
         """Channels that enter the projector."""
         return sum(encoder.width for encoder in self.vision_encoders) * self.pool**2
@@ -230,8 +249,8 @@ class ModelConfig:
         Raises:
             CheckpointError: fields are missing, unknown or of another type or size; the message names file and field.
         """
-        data = _renamed(data)
-        encoders = [_renamed(one) for one in _objects(data, "vision_encoders", where)]
+        data = renamed(data)
+        encoders = [renamed(one) for one in _objects(data, "vision_encoders", where)]
         language = data.get("language")
         if not isinstance(language, Mapping):
             raise CheckpointError(f"{where}: model.language is {type(language).__name__}; an object is expected.")
@@ -245,21 +264,8 @@ class ModelConfig:
         return _made(cls, {**data, **read}, f"{where}: model")
 
 
-_ADDED_LATER: frozenset[str] = frozenset()
+_ADDED_LATER: frozenset[str] = frozenset({"action_head"})
 """Fields that older files of the same format lack; there their default is what the model was built with."""
-
-_FORMER = {"towers": "vision_encoders", "state_size": "proprio_dim", "chunk": "action_horizon"}
-"""Names that fields had in older files."""
-
-
-def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return JSON data with the names that fields have now."""
-    renamed = {_FORMER.get(name, name): value for name, value in data.items()}
-    if isinstance(skipped := renamed.get("skipped_layers"), int):
-        renamed["feature_layer"] = -1 - skipped
-        del renamed["skipped_layers"]
-    return renamed
-
 
 Config = TypeVar("Config", VisionEncoderConfig, LanguageConfig, ModelConfig)
 
@@ -283,15 +289,3 @@ def _made(kind: Callable[..., Config], data: Mapping[str, Any], where: str) -> C
         return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
     except ModelError as error:
         raise CheckpointError(f"{where}: {error} Restore the file that vla-train wrote.") from error
-
-
-def _finite(value: object) -> bool:
-    """Whether all numbers in nested settings are finite."""
-    if isinstance(value, Mapping):
-        return all(map(_finite, value.values()))
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-def _is_size(name: str) -> bool:
-    """Whether a setting of a language model counts something, rather than naming a token."""
-    return not name.endswith("_id")

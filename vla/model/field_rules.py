@@ -35,6 +35,19 @@ def check_fields(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
             raise ModelError(f"{name} is {_short(values[name])}; {rule.words} is expected.")
 
 
+def check_settings(values: Mapping[str, Any]) -> None:
+    """Check the settings of a language model, whichever it has: finite numbers, and counts that can be built.
+
+    Raises:
+        ModelError: they are not.
+    """
+    if not _all_finite(values):
+        raise ModelError("model holds NaN or an infinite number; settings must be finite.")
+    # What ends in _id names a token and counts nothing.
+    sizes = {name: value for name, value in values.items() if type(value) is int and not name.endswith("_id")}
+    check_fields(sizes, {name: whole(0, 1_000 if "layer" in name else 1 << 24) for name in sizes})
+
+
 def whole(low: int, high: int) -> Rule:
     """Ask for a whole number in a range, which is there to refuse damage before memory runs out."""
     return Rule(f"a whole number from {low} to {high}", lambda value: type(value) is int and low <= value <= high)
@@ -76,6 +89,13 @@ def _finite(value: object, positive: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value) and (value > 0 or not positive)
+
+
+def _all_finite(value: object) -> bool:
+    """Whether all numbers in nested settings are finite."""
+    if isinstance(value, Mapping):
+        return all(map(_all_finite, value.values()))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _short(value: object) -> str:

@@ -21,7 +21,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from vla.errors import ImageError, ModelError, listed
+from vla.errors import ActionDataError, ImageError, ModelError, listed
+from vla.model.action_head import one_pass_head
 from vla.model.config import LanguageConfig, ModelConfig, VisionEncoderConfig
 from vla.model.prompt import ACTION, MOTION, TEXT
 
@@ -39,6 +40,8 @@ class Batch:
             given.
         features: `[I, N, D]` what `MotionVLA.features` makes of the images, or None.
         state: `[B, S]` float32, normalised (`vla.actions.normalize_state`), or None for a model that reads no state.
+        actions: `[B, action_horizon, 7]` float32, normalised (`vla.actions.normalize_affine`); None where no action is
+            to be learnt.
     """
 
     token_ids: Tensor
@@ -48,6 +51,7 @@ class Batch:
     images: Tensor | None = None
     features: Tensor | None = None
     state: Tensor | None = None
+    actions: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Move every tensor to a device."""
@@ -56,19 +60,24 @@ class Batch:
 
 
 class LossSums(NamedTuple):
-    """Sums over the tokens of a batch that carry loss; their quotients can be formed over several batches.
+    """Sums over the positions of a batch that carry loss; their quotients can be formed over several batches.
 
     Attributes:
-        loss: summed cross-entropy in nats, with gradient.
-        tokens: `[3]` tokens of motion, of action and of other text.
-        correct: `[3]` of these, those that the model ranks first.
-        row_loss: `[B]` summed cross-entropy of every row, without gradient.
+        loss: summed cross-entropy in nats, with gradient; of an L1 head's actions, the sum of their 7 absolute errors.
+        tokens: `[3]` positions of motion, of action and of other text: tokens, or whole actions of an L1 head.
+        correct: `[3]` of these, those that the model ranks first; of an action of an L1 head, the share of its 7 values
+            that lie within `L1_TOLERANCE`.
+        row_loss: `[B]` summed loss of every row, without gradient.
     """
 
     loss: Tensor
     tokens: Tensor
     correct: Tensor
     row_loss: Tensor
+
+
+L1_TOLERANCE = 0.05
+"""Error of a normalised value, of a range of 2, up to which the accuracy of an L1 head counts it as right."""
 
 
 class VisionEncoder(nn.Module):  # type: ignore[misc] # PyTorch is not type-checked here
@@ -125,6 +134,7 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         width = self.language.config.hidden_size
         self.projector = Projector(config.feature_width, config.projector_width or 4 * config.feature_width, width)
         self.proprio_projector = nn.Linear(config.proprio_dim, width) if config.proprio_dim else None
+        self.action_head = one_pass_head(config, width)
         for encoder in config.vision_encoders:
             if encoder.frozen:
                 self.vision_encoders[encoder.name].requires_grad_(False)
@@ -176,8 +186,13 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         return torch.cat([embedded, extra[:, None]], dim=1)
 
     def forward(self, batch: Batch) -> LossSums:
-        """Compute next-token losses of a batch."""
-        return self._loss(self.hidden(batch)[:, :-1], batch)
+        """Compute the losses of a batch: of its next tokens, and of an L1 head's actions."""
+        hidden = self.hidden(batch)[:, :-1]
+        losses = self._loss(hidden, batch)
+        if self.action_head is None or self.action_head.values is None:
+            return losses
+        regression = self._regression(hidden, batch, self.action_head.values)
+        return LossSums(*(one + other for one, other in zip(losses, regression, strict=True)))
 
     def hidden(self, batch: Batch) -> Tensor:
         """Compute last hidden states, after the final norm: `[B, T, L]`, anything at padding."""
@@ -185,6 +200,8 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         embedded = self.embed_tokens(batch.token_ids)
         observed = self.observation(features, batch.state).to(embedded.dtype)
         embedded = embedded.masked_scatter(batch.observation[..., None], observed)
+        if self.action_head is not None:
+            embedded = self.action_head.placed(embedded, batch.kinds == ACTION)
         columns = torch.arange(embedded.shape[1], device=embedded.device)
         mask = columns < batch.lengths[:, None]
         hidden: Tensor = self.decoder(inputs_embeds=embedded, attention_mask=mask, use_cache=False).last_hidden_state
@@ -193,7 +210,7 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
     def _loss(self, hidden: Tensor, batch: Batch) -> LossSums:
         """Score only the positions that predict a token with loss: the vocabulary is the widest layer by far."""
         kinds, targets = batch.kinds[:, 1:], batch.token_ids[:, 1:]
-        chosen = kinds > 0
+        chosen = (kinds > 0) & (kinds != ACTION) if self.config.action_head == "l1" else kinds > 0
         scores = self.logits(hidden[chosen]).float()
         wanted = targets[chosen]
         losses = cross_entropy(scores, wanted, reduction="none")
@@ -205,6 +222,22 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
             torch.stack([part.sum() for part in by_kind]),
             torch.stack([(right & part).sum() for part in by_kind]),
             rows.index_add(0, chosen.nonzero()[:, 0], losses.detach()),
+        )
+
+    def _regression(self, hidden: Tensor, batch: Batch, values: nn.Module) -> LossSums:
+        """Score the values that an L1 head reads at the positions of actions."""
+        chosen = batch.kinds[:, 1:] == ACTION
+        predicted = values(hidden[chosen]).float()
+        wanted = _required_actions(batch).flatten(0, 1) if len(predicted) else predicted.detach()
+        errors = (predicted - wanted).abs()
+        near = (errors.detach() <= L1_TOLERANCE).float().mean(dim=1).sum()
+        none = torch.zeros_like(near)
+        rows = torch.zeros(len(chosen), device=errors.device)
+        return LossSums(
+            errors.sum(),
+            torch.stack([none, chosen.sum(), none]),
+            torch.stack([none, near, none]),
+            rows.index_add(0, chosen.nonzero()[:, 0], errors.detach().sum(dim=1)),
         )
 
     def _check_images(self, images: Tensor) -> None:
@@ -272,6 +305,12 @@ def _merge_patches(patches: Tensor, pool: int) -> Tensor:
     side = int(count**0.5)
     grid = patches.view(batch, side // pool, pool, side // pool, pool, width)
     return grid.permute(0, 1, 3, 2, 4, 5).reshape(batch, -1, pool * pool * width)
+
+
+def _required_actions(batch: Batch) -> Tensor:
+    if batch.actions is None:
+        raise ActionDataError("A batch that teaches actions to an L1 head holds no actions (Batch.actions).")
+    return batch.actions
 
 
 def _required_images(batch: Batch) -> Tensor:

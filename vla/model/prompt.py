@@ -5,7 +5,8 @@ r"""From an instruction, a motion and an action to token ids, and back (the pape
     <START>motion\n{motion}<STOP>\n
     <START>assistant\n{action tokens}<STOP>
 
-Loss falls on the motion sentence, the action tokens and their stops.
+Loss falls on the motion sentence, the action tokens and their stops. Where all actions are predicted in one pass
+(`vla.model.action_head`), queries stand in place of the action tokens, and no stop behind them.
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from tokenizers import Tokenizer
 
 from vla.actions import ActionTokenizer
 from vla.errors import PromptError
 from vla.model.config import ModelConfig
 from vla.model.tokenizer import START, STOP, action_tokenizer, encode
-from vla.statistics import DIMENSIONS
 
 MOTION, ACTION, TEXT = 1, 2, 3
 """What a token that carries loss belongs to: a motion sentence, actions, or any other text."""
@@ -76,8 +76,17 @@ class PromptBuilder:
 
     @property
     def action_tokens(self) -> int:
-        """Action tokens of one answer."""
-        return len(DIMENSIONS) * self.config.action_horizon
+        """Positions of one answer at which actions are predicted: tokens, or whole actions of an L1 head."""
+        return self.config.action_positions
+
+    def action_ids(self, normalized: ArrayLike) -> list[int]:
+        """Turn `[action_horizon, 7]` normalised actions into what `sequence` takes; of an L1 head, ids without meaning.
+
+        Raises:
+            ActionDataError: a value is not finite.
+        """
+        ids: list[int] = self.actions.encode(normalized).ravel().tolist()
+        return [0] * self.action_tokens if self.config.action_head == "l1" else ids
 
     @cached_property
     def stop_id(self) -> int:
@@ -116,7 +125,7 @@ class PromptBuilder:
         Args:
             instruction: the task in words.
             motion: the motion sentence; None leaves the motion turn out.
-            action_ids: action tokens; None leaves the action turn out (pretraining on motion).
+            action_ids: of actions (`action_ids`); None leaves the action turn out (pretraining on motion).
         """
         prompt = self.prompt(instruction, motion is not None)
         ids = [*prompt.before, *[0] * self.config.observation_tokens, *prompt.after]
@@ -127,9 +136,9 @@ class PromptBuilder:
             kinds += [MOTION] * len(said)
         if action_ids is not None:
             header = self.action_header if motion is not None else ()
-            done = [*header, *action_ids, self.stop_id]
-            ids += done
-            kinds += [0] * len(header) + [ACTION] * (len(action_ids) + 1)
+            done = [*action_ids, self.stop_id] if self.config.action_head == "autoregressive" else [*action_ids]
+            ids += [*header, *done]
+            kinds += [0] * len(header) + [ACTION] * len(done)
         observation = np.zeros(len(ids), dtype=bool)
         observation[len(prompt.before) : len(prompt.before) + self.config.observation_tokens] = True
         return TokenSequence(np.array(ids, dtype=np.int64), np.array(kinds, dtype=np.int8), observation)

@@ -53,15 +53,20 @@ class Collate:
         if self.prompts.config.proprio_dim:
             rows = [normalize_state(sample.state, self.statistics[sample.dataset]) for sample in samples]
             state = torch.from_numpy(np.stack(rows))
+        actions = None
+        if self.target != "motion":
+            actions = torch.from_numpy(np.stack([self._normalized(sample) for sample in samples]).astype(np.float32))
         places = [f"{sample.dataset}, {sample.episode}, step {sample.step}" for sample in samples]
-        return Placed(padded(sequences, images, features, state), places)
+        return Placed(padded(sequences, images, features, state, actions), places)
 
     def _sequence(self, sample: Sample) -> TokenSequence:
         actions = None
         if self.target != "motion":
-            normalized = normalize_affine(sample.actions, self.statistics[sample.dataset])
-            actions = self.prompts.actions.encode(normalized).ravel().tolist()
+            actions = self.prompts.action_ids(self._normalized(sample))
         return self.prompts.sequence(sample.instruction, sample.motion if self.target != "action" else None, actions)
+
+    def _normalized(self, sample: Sample) -> NDArray[np.float64]:
+        return normalize_affine(sample.actions, self.statistics[sample.dataset])
 
 
 def padded(
@@ -69,6 +74,7 @@ def padded(
     images: torch.Tensor | None = None,
     features: torch.Tensor | None = None,
     state: torch.Tensor | None = None,
+    actions: torch.Tensor | None = None,
 ) -> Batch:
     """Pad sequences on the right to the longest."""
     width = max(len(sequence.token_ids) for sequence in sequences)
@@ -80,6 +86,7 @@ def padded(
         images=images,
         features=features,
         state=state,
+        actions=actions,
     )
 
 

@@ -11,6 +11,7 @@ import tyro
 from vla.data.read import ReadOptions, check_layouts
 from vla.data.whole import SkipOptions
 from vla.errors import LabellerError, TrainingError
+from vla.model.config import ActionHead
 from vla.motion.registry import labeller
 
 TrainStage = Literal["motion", "action", "finetune"]
@@ -101,6 +102,9 @@ class ModelOptions:
         proprio_dim: Number of values of the proprioceptive state that the model reads; if not given, 0, so that the
             model reads no state, as in the paper.
         action_horizon: Number of actions that the model predicts at once; if not given, 1, as in the paper.
+        action_head: How the model predicts actions: "autoregressive" (if not given), one token after another, as in the
+            paper; "parallel", all tokens in one forward pass; or "l1", all values in one forward pass, learned with an
+            L1 loss. A checkpoint that had another head gets a new one.
         freeze_vision_encoders: Do not train the vision encoders.
     """
 
@@ -111,6 +115,7 @@ class ModelOptions:
     views: tuple[str, ...] | None = None
     proprio_dim: int | None = None
     action_horizon: int | None = None
+    action_head: ActionHead | None = None
     freeze_vision_encoders: bool = False
 
     def filled(self) -> ModelOptions:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from vla.errors import TrainingError
+from vla.model.action_head import one_pass_head
 from vla.model.checkpoint import Checkpoint, Stage, load_checkpoint
 from vla.model.config import ModelConfig, VisionEncoderConfig
 from vla.model.network import MotionVLA
@@ -80,10 +81,14 @@ def _continued(folder: Path, options: ModelOptions, stage: Stage, motion: bool, 
         cameras=config.cameras if options.views is None else options.views,
         action_horizon=config.action_horizon if options.action_horizon is None else options.action_horizon,
         proprio_dim=config.proprio_dim if options.proprio_dim is None else options.proprio_dim,
+        action_head=config.action_head if options.action_head is None else options.action_head,
     )
     if config.proprio_dim != model.config.proprio_dim:
         with _seeded(seed):
             model.proprio_projector = nn.Linear(config.proprio_dim, model.language.config.hidden_size)
+    if config.action_head != model.config.action_head:
+        with _seeded(seed):
+            model.action_head = one_pass_head(config, model.language.config.hidden_size)
     model.config = config
     began_with = {
         "init": str(folder),
@@ -133,6 +138,7 @@ def _built(config: ModelConfig, options: ModelOptions) -> dict[str, Any]:
         "views": list(config.cameras),
         "state_size": config.proprio_dim,
         "chunk": config.action_horizon,
+        "action_head": config.action_head,
         "freeze_vision_encoders": all(encoder.frozen for encoder in config.vision_encoders),
     }
 
@@ -165,6 +171,7 @@ def configure(options: ModelOptions, motion: bool) -> ModelConfig:
         cameras=options.views or (),
         proprio_dim=options.proprio_dim or 0,
         action_horizon=options.action_horizon or 0,
+        action_head=options.action_head or base.action_head,
         motion=motion,
     )
 

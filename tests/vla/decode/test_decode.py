@@ -12,6 +12,7 @@ from vla.motion.language import all_motions, describe, parse
 CONFIGURATIONS = [
     {},
     {"image_position": "after_question"},
+    {"image_position": "after_first_token"},
     {"motion": False, "action_horizon": 2, "cameras": ("third_person", "wrist"), "pool": 2},
 ]
 

@@ -119,6 +119,16 @@ def test_the_ablation_learns_actions_alone(bridge, tmp_path):
     assert metrics(tmp_path / "run")[0]["motion_accuracy"] is None
 
 
+@pytest.mark.parametrize("head", ["parallel", "l1"])
+def test_actions_of_one_pass_are_trained_after_pretraining_on_motion(bridge, tmp_path, head):
+    train(config(bridge, tmp_path / "one", stage="motion"))
+    options = ModelOptions(action_head=head, action_horizon=3)
+    train(config(bridge, tmp_path / "two", init=str(tmp_path / "one/checkpoint"), model=options))
+    tuned = load_checkpoint(tmp_path / "two/checkpoint")
+    assert (tuned.config.action_head, tuned.config.action_horizon) == (head, 3)
+    assert all(np.isfinite(losses(tmp_path / "two")))
+
+
 def test_two_demonstrations_are_learnt_by_heart(bridge, tmp_path):
     """Two real demonstrations, 100 % of the motion and action tokens."""
     whole = source(bridge, tmp_path)
