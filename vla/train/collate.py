@@ -14,6 +14,7 @@ from vla.actions import normalize_affine, normalize_state
 from vla.data.mixture import Sample
 from vla.model.network import Batch
 from vla.model.prompt import PromptBuilder, TokenSequence
+from vla.motion.language import all_motions, describe
 from vla.statistics import ActionStatistics
 from vla.train.features import stacked_features
 
@@ -36,11 +37,13 @@ class Collate:
         prompts: of the model.
         statistics: by dataset, to normalise actions and states.
         target: what the model learns to say.
+        width: tokens to which sequences are padded at least (`widest`); 0 pads to the longest of a batch.
     """
 
     prompts: PromptBuilder
     statistics: Mapping[str, ActionStatistics]
     target: Target
+    width: int = 0
 
     def __call__(self, samples: Sequence[Sample]) -> Placed:
         """Return the batch on the CPU with the place of each row."""
@@ -57,7 +60,7 @@ class Collate:
         if self.target != "motion":
             actions = torch.from_numpy(np.stack([self._normalized(sample) for sample in samples]).astype(np.float32))
         places = [f"{sample.dataset}, {sample.episode}, step {sample.step}" for sample in samples]
-        return Placed(padded(sequences, images, features, state, actions), places)
+        return Placed(padded(sequences, images, features, state, actions, self.width), places)
 
     def _sequence(self, sample: Sample) -> TokenSequence:
         actions = None
@@ -69,15 +72,31 @@ class Collate:
         return normalize_affine(sample.actions, self.statistics[sample.dataset])
 
 
+def widest(prompts: PromptBuilder, instructions: Sequence[str], target: Target) -> int:
+    """Return the tokens of the longest sequence that instructions can make, whatever the motion is.
+
+    Args:
+        prompts: of the model.
+        instructions: of all data.
+        target: what the model learns to say.
+    """
+    motion = None
+    if target != "action":
+        motion = max(map(describe, all_motions()), key=lambda sentence: len(prompts.motion_ids(sentence)))
+    actions = [0] * prompts.action_tokens if target != "motion" else None
+    return max(len(prompts.sequence(text, motion, actions).token_ids) for text in instructions)
+
+
 def padded(
     sequences: Sequence[TokenSequence],
     images: torch.Tensor | None = None,
     features: torch.Tensor | None = None,
     state: torch.Tensor | None = None,
     actions: torch.Tensor | None = None,
+    width: int = 0,
 ) -> Batch:
-    """Pad sequences on the right to the longest."""
-    width = max(len(sequence.token_ids) for sequence in sequences)
+    """Pad sequences on the right to the longest, or to `width` tokens if that is more."""
+    width = max(width, *(len(sequence.token_ids) for sequence in sequences))
     return Batch(
         token_ids=torch.from_numpy(_stacked([sequence.token_ids for sequence in sequences], width)),
         kinds=torch.from_numpy(_stacked([sequence.kinds for sequence in sequences], width)),

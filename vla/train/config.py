@@ -58,6 +58,8 @@ class LoopConfig:
             CPU; a CPU with bfloat16 instructions is two to three times faster with bfloat16.
         workers: Number of processes that load data ahead of the training, for each training process.
         gradient_checkpointing: Use less memory by computing activations a second time, which takes longer.
+        compile: Compile the blocks of the language model (torch.compile), which takes a minute before the first step.
+            Every sequence is then padded to the longest that there can be.
         save_every: Number of steps between saved states; steps after the last saved state are lost if the process is
             killed.
         log_every: Number of steps between logged metrics.
@@ -73,6 +75,7 @@ class LoopConfig:
     precision: Arithmetic = "auto"
     workers: int = 0
     gradient_checkpointing: bool = False
+    compile: bool = False
     save_every: int = 500
     log_every: int = 1
     save_dtype: Precision = "float32"
@@ -191,7 +194,7 @@ class TrainConfig:
 
 MAY_CHANGE = {
     *("out", "workers", "save_every", "log_every", "report", "device", "cache", "gradient_checkpointing", "save_dtype"),
-    "optim.micro_batch",
+    *("compile", "optim.micro_batch"),
     # Which episodes there are is compared when the position in the data is restored.
     *("skip.skip_bad", "skip.max_bad", "check_images"),
 }

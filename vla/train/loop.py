@@ -25,7 +25,7 @@ from vla.data.mixture import Mixture, MixtureConfig, View
 from vla.errors import DivergedError, StoppedError, TrainingError, listed
 from vla.model.checkpoint import Checkpoint, save_checkpoint
 from vla.model.network import LossSums
-from vla.train.collate import Collate, Placed, Target
+from vla.train.collate import Collate, Placed, Target, widest
 from vla.train.config import LoopConfig, OptimConfig, TrainConfig, recorded
 from vla.train.features import StoredFeatures, feature_files
 from vla.train.initialize import initial_checkpoint
@@ -42,6 +42,7 @@ from vla.train.sources import (
     say_left_out,
     statistics_by_name,
 )
+from vla.train.speed import speed_up
 from vla.train.state import RunState
 from vla.train.stopping import sigterm_noted
 
@@ -87,6 +88,7 @@ def optimize(run: TrainingRun, config: LoopConfig, accelerator: Accelerator, sta
     model.train()
     if config.gradient_checkpointing:
         model.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    speed_up(model, accelerator.device, config.compile)
     prepared, optimizer = accelerator.prepare(model, optimizer)
     first = state.restore(accelerator, run.loader)
     batches = iter(run.loader)
@@ -112,8 +114,9 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
     """Read the data, build the model and put both together."""
     with accelerator.main_process_first():
         data = read_data(config)
+    texts = instructions_of(data)
     checkpoint = initial_checkpoint(
-        config.init, config.model, instructions_of(data), config.stage, config.says_motion, config.loop.seed
+        config.init, config.model, texts, config.stage, config.says_motion, config.loop.seed
     )
     sources = make_sources(config, data, checkpoint.prompts)
     view: View | None = Shifted(config.shift) if config.shift else None
@@ -130,9 +133,10 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
     told |= {"conventions": meant, "left_out": left_out_of(data)}
     checkpoint = replace(checkpoint, statistics=statistics_by_name(sources), training=told)
     target: Target = "motion" if config.stage == "motion" else "motion_action" if config.says_motion else "action"
+    width = widest(checkpoint.prompts, texts, target) if config.loop.compile else 0
     loader = MixtureLoader(
         Mixture(sources, labeller_of(config.motion), drawn, view),
-        Collate(checkpoint.prompts, checkpoint.statistics, target),
+        Collate(checkpoint.prompts, checkpoint.statistics, target, width),
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
         workers=config.loop.workers,

@@ -54,6 +54,7 @@ def learnt(head):
     return model.eval(), prompts, batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_what_was_learnt_by_heart_is_what_the_decoder_answers(head):
     model, prompts, batch = learnt(head)
