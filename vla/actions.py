@@ -135,6 +135,11 @@ class OpenVLAActionTokenizer:
 
     vocab_size: int = 32_000
 
+    @property
+    def first_token_id(self) -> int:
+        """Lowest of the 256 ids."""
+        return self.vocab_size - BINS
+
     def encode(self, normalized: ArrayLike) -> NDArray[np.int64]:
         """Turn values in [-1, 1] (others are clipped) into token ids of the same shape."""
         return self.vocab_size - np.digitize(np.clip(_finite(normalized), -1, 1), self._edges)
@@ -157,6 +162,10 @@ class OpenVLAActionTokenizer:
     @cached_property
     def _centres(self) -> NDArray[np.float64]:
         return (self._edges[:-1] + self._edges[1:]) / 2
+
+
+AnyActionTokenizer = ActionTokenizer | OpenVLAActionTokenizer
+"""Both have 256 ids from `first_token_id` on, `encode` and `decode`."""
 
 
 def _affine(statistics: ActionStatistics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

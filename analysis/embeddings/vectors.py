@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evals.errors import UsageError
+from vla.actions import BINS
 from vla.motion.language import all_motions, describe
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def token_vectors(checkpoint: Checkpoint, condition: str, words: int, seed: int)
     """
     prompts, language = checkpoint.prompts, checkpoint.model.language
     first = prompts.actions.first_token_id
-    tokens = [(first + index, "action", str(index)) for index in range(len(prompts.actions.token_names))]
+    tokens = [(first + index, "action", str(index)) for index in range(BINS)]
     tokens += [(i, "motion", token_text(prompts, i)) for i in motion_token_ids(prompts)]
     tokens += [(i, "word", token_text(prompts, i)) for i in word_token_ids(prompts, words, np.random.default_rng(seed))]
     ids = [token for token, _, _ in tokens]

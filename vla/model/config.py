@@ -26,6 +26,7 @@ from vla.statistics import DIMENSIONS
 
 ImagePosition = Literal["after_first_token", "before_question", "after_question"]
 ActionHead = Literal["autoregressive", "parallel", "l1"]
+ActionTokens = Literal["centres", "openvla_extra", "openvla"]
 EncoderKind = Literal["siglip", "dinov2", "dinov2_with_registers"]
 
 SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
@@ -71,6 +72,7 @@ _MODEL_RULES: Mapping[str, Rule] = {
     "image_position": one_of(*get_args(ImagePosition)),
     "motion": SWITCH,
     "action_head": one_of(*get_args(ActionHead)),
+    "action_tokenizer": one_of(*get_args(ActionTokens)),
 }
 
 
@@ -171,10 +173,14 @@ class ModelConfig:
         proprio_dim: numbers of proprioceptive state that become one more token; 0 = none, as the paper.
         action_horizon: actions predicted at once; 1 in the paper.
         system: system text of the prompt.
-        image_position: where the image stands in the user's turn. The paper does not say; Prismatic puts it first.
+        image_position: where the observation stands: behind the first token of all, as Prismatic trains its models
+            (`PrismaticVLM.forward`, for every architecture), or in the user's turn. The paper does not say.
         motion: whether the model says a motion sentence before it acts (False: table 2 without the motion turn).
         action_head: how actions are predicted: one token after another, as in the paper; or all in one pass
             (`vla.model.action_head`), as tokens ("parallel") or as numbers learnt with an L1 loss ("l1").
+        action_tokenizer: what action tokens mean: "centres", 256 bins counted up (`vla.actions.ActionTokenizer`); or
+            openvla-mini's 255 bins counted down (`vla.actions.OpenVLAActionTokenizer`), from the end of the added
+            tokens ("openvla_extra") or of the words ("openvla").
     """
 
     name: str
@@ -190,6 +196,7 @@ class ModelConfig:
     image_position: ImagePosition = "before_question"
     motion: bool = True
     action_head: ActionHead = "autoregressive"
+    action_tokenizer: ActionTokens = "centres"
 
     def __post_init__(self) -> None:
         """Refuse fields that no model can have, and vision encoders whose grids cannot be laid on each other."""
@@ -264,7 +271,7 @@ class ModelConfig:
         return _made(cls, {**data, **read}, f"{where}: model")
 
 
-_ADDED_LATER: frozenset[str] = frozenset({"action_head"})
+_ADDED_LATER: frozenset[str] = frozenset({"action_head", "action_tokenizer"})
 """Fields that older files of the same format lack; there their default is what the model was built with."""
 
 Config = TypeVar("Config", VisionEncoderConfig, LanguageConfig, ModelConfig)

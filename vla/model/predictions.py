@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vla.actions import BINS
 from vla.errors import ActionDataError
 from vla.model.network import Batch, MotionVLA
 from vla.model.prompt import ACTION, MOTION, PromptBuilder
@@ -59,8 +60,8 @@ def predict_actions(model: MotionVLA, prompts: PromptBuilder, batch: Batch) -> A
             return ActionPredictions(values.view(shape), None, exact)
         scores = model.logits(states).float()
         nll = -scores.log_softmax(dim=-1).gather(1, targets[wanted][:, None])
-    first, count = prompts.actions.first_token_id, len(prompts.actions.token_names)
-    best = scores[:, first : first + count].argmax(dim=1) + first
+    first = prompts.actions.first_token_id
+    best = scores[:, first : first + BINS].argmax(dim=1) + first
     centres = torch.from_numpy(prompts.actions.decode(best.cpu().numpy())).float().to(scores.device)
     return ActionPredictions(centres.view(shape), nll.view(shape), exact)
 

@@ -78,8 +78,8 @@ def preset(name: str) -> ModelConfig:
     return PRESETS[name]
 
 
-def _qwen(source: str, width: int, layers: int, heads: int, mlp: int) -> LanguageConfig:
-    """Return Qwen2.5 as in its `config.json`: two key-value heads, tied embeddings, 151,936 rows for 151,665 tokens."""
+def _qwen(source: str, width: int, layers: int, heads: int, mlp: int, **others: int) -> LanguageConfig:
+    """Return Qwen2.5 as in its `config.json`, for 151,665 tokens; `others` are settings that differ from the 0.5B's."""
     model: Mapping[str, Any] = {
         "model_type": "qwen2",
         "vocab_size": 151936,
@@ -93,7 +93,7 @@ def _qwen(source: str, width: int, layers: int, heads: int, mlp: int) -> Languag
         "max_position_embeddings": 32768,
         "tie_word_embeddings": True,
     }
-    return LanguageConfig(source, source, model)
+    return LanguageConfig(source, source, {**model, **others})
 
 
 def _own(width: int, layers: int, heads: int, mlp: int, vocabulary: int) -> LanguageConfig:
@@ -115,7 +115,8 @@ def _own(width: int, layers: int, heads: int, mlp: int, vocabulary: int) -> Lang
 
 
 def _paper(name: str, language: LanguageConfig) -> ModelConfig:
-    return ModelConfig(name, (DINOV2_LARGE, SIGLIP_SO400M), language)
+    """Return a model of the paper's kind, with the layout of the Prismatic checkpoints that it starts from."""
+    return ModelConfig(name, (DINOV2_LARGE, SIGLIP_SO400M), language, image_position="after_first_token")
 
 
 _NANO_ENCODER = replace(DINOV2_SMALL, source="", width=32, layers=2, heads=2, mlp=64, frozen=False)

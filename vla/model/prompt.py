@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tokenizers import Tokenizer
 
-from vla.actions import ActionTokenizer
+from vla.actions import AnyActionTokenizer
 from vla.errors import PromptError
 from vla.model.config import ModelConfig
-from vla.model.tokenizer import START, STOP, action_tokenizer, encode
+from vla.model.tokenizer import END_OF_TEXT, START, STOP, action_tokenizer, encode
 
 MOTION, ACTION, TEXT = 1, 2, 3
 """What a token that carries loss belongs to: a motion sentence, actions, or any other text."""
@@ -70,9 +70,9 @@ class PromptBuilder:
     _pieces: dict[str, list[int]] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
-    def actions(self) -> ActionTokenizer:
+    def actions(self) -> AnyActionTokenizer:
         """Turn normalised actions into action tokens and back."""
-        return action_tokenizer(self.tokenizer)
+        return action_tokenizer(self.tokenizer, kind=self.config.action_tokenizer)
 
     @property
     def action_tokens(self) -> int:
@@ -94,6 +94,12 @@ class PromptBuilder:
         return self._encode(STOP)[0]
 
     @cached_property
+    def end_id(self) -> int:
+        """Id of what ends a text: `<|endoftext|>`, or `<STOP>` where the tokenizer has none."""
+        end = self.tokenizer.token_to_id(END_OF_TEXT)
+        return self.stop_id if end is None else int(end)
+
+    @cached_property
     def action_header(self) -> tuple[int, ...]:
         """What stands between the stop of the motion and the first action token."""
         return tuple(self._encode("\n") + self._encode(f"{START}assistant\n"))
@@ -112,10 +118,10 @@ class PromptBuilder:
         head = self._encode(f"{START}system\n{self.config.system}{STOP}\n{START}user\n")
         header = self._encode("\n") + self._encode(f"{START}{'motion' if motion else 'assistant'}\n")
         tail = [self.stop_id, *header]
-        if self.config.image_position == "before_question":
-            prompt = Prompt(tuple(head), (*self._encode(question), *tail))
-        else:
-            prompt = Prompt((*head, *self._encode(question)), tuple(tail))
+        text = [*head, *self._encode(question), *tail]
+        at = {"after_first_token": 1, "before_question": len(head), "after_question": len(text) - len(tail)}
+        seen = at[self.config.image_position]
+        prompt = Prompt(tuple(text[:seen]), tuple(text[seen:]))
         self._check_length(prompt, instruction)
         return prompt
 
@@ -143,31 +149,57 @@ class PromptBuilder:
         observation[len(prompt.before) : len(prompt.before) + self.config.observation_tokens] = True
         return TokenSequence(np.array(ids, dtype=np.int64), np.array(kinds, dtype=np.int8), observation)
 
+    def caption(self, text: str, image: bool, longest: int) -> TokenSequence:
+        """Write a caption and its end alone, as Prismatic aligns its projector; no question, no turns.
+
+        The first token carries no loss: nothing stands before it but, in other layouts than Prismatic's, the image.
+
+        Args:
+            text: of the caption.
+            image: whether there is an image.
+            longest: tokens after which the sequence is cut.
+        """
+        words = [*self._encode(text), self.end_id]
+        seen = self.config.observation_tokens * image
+        first = 1 if self.config.image_position == "after_first_token" else 0
+        ids = [*words[:first], *[0] * seen, *words[first:]]
+        kinds = [*[0] * (first + seen), *[TEXT] * (len(words) - first)]
+        kinds[0] = 0
+        observation = [first <= at < first + seen for at in range(len(ids))]
+        cut = slice(0, longest)
+        return TokenSequence(np.array(ids[cut]), np.array(kinds[cut], dtype=np.int8), np.array(observation[cut]))
+
     def conversation(self, turns: Sequence[tuple[str, str]], image: bool, longest: int) -> TokenSequence:
-        """Write a conversation about an image, or about nothing; loss falls on what the assistant says.
+        """Write a conversation about an image, or about nothing; loss falls on what the assistant says and on the end.
 
         Args:
             turns: (question, answer) pairs; the image belongs to the first question.
             image: whether there is one.
             longest: tokens after which the sequence is cut.
         """
-        ids = self._encode(f"{START}system\n{self.config.system}{STOP}\n")
-        ids, kinds, observation = list(ids), [0] * len(ids), [False] * len(ids)
+        position, patches = self.config.image_position, [0] * self.config.observation_tokens
+        ids, kinds, observation = list[int](), list[int](), list[bool]()
 
         def add(tokens: Sequence[int], kind: int = 0, seen: bool = False) -> None:
             ids.extend(tokens)
             kinds.extend([kind] * len(tokens))
             observation.extend([seen] * len(tokens))
 
+        system = self._encode(f"{START}system\n{self.config.system}{STOP}\n")
+        add(system[:1])
+        add(patches * (image and position == "after_first_token"), seen=True)
+        add(system[1:])
         for index, (question, answer) in enumerate(turns):
-            before = self.config.image_position == "before_question"
-            words, patches = self._encode(question), [0] * self.config.observation_tokens * (image and index == 0)
+            shown = image and index == 0
             add(self._encode(f"{START}user\n"))
-            for tokens, seen in ((patches, True), (words, False)) if before else ((words, False), (patches, True)):
-                add(tokens, seen=seen)
+            add(patches * (shown and position == "before_question"), seen=True)
+            add(self._encode(question))
+            add(patches * (shown and position == "after_question"), seen=True)
             add([self.stop_id, *self._encode("\n"), *self._encode(f"{START}assistant\n")])
             add([*self._encode(answer), self.stop_id], TEXT)
-            add(self._encode("\n"))
+            last = index == len(turns) - 1
+            add(self._encode("\n"), TEXT * last)
+        add([self.end_id], TEXT)
         cut = slice(0, longest)
         return TokenSequence(np.array(ids[cut]), np.array(kinds[cut], dtype=np.int8), np.array(observation[cut]))
 

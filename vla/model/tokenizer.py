@@ -8,9 +8,9 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from vla.actions import BINS, ActionTokenizer
+from vla.actions import BINS, ActionTokenizer, AnyActionTokenizer, OpenVLAActionTokenizer
 from vla.errors import TokenizerError
-from vla.model.config import SYSTEM
+from vla.model.config import SYSTEM, ActionTokens
 from vla.motion.language import all_motions, describe
 from vla.weights.packages import GGUF_FILES, package_file
 
@@ -45,12 +45,15 @@ def make_tokenizer(source: str, instructions: Iterable[str] = ()) -> Tokenizer:
     return tokenizer
 
 
-def action_tokenizer(tokenizer: Tokenizer, where: str = "The tokenizer") -> ActionTokenizer:
-    """Find the 256 action tokens.
+def action_tokenizer(
+    tokenizer: Tokenizer, where: str = "The tokenizer", kind: ActionTokens = "centres"
+) -> AnyActionTokenizer:
+    """Find the 256 action tokens, and what they mean.
 
     Args:
         tokenizer: that should hold them.
         where: what error messages call it.
+        kind: what they mean (`ModelConfig.action_tokenizer`).
 
     Raises:
         TokenizerError: they are missing, or their ids are not consecutive.
@@ -66,7 +69,9 @@ def action_tokenizer(tokenizer: Tokenizer, where: str = "The tokenizer") -> Acti
         )
     if ids != list(range(ids[0], ids[0] + BINS)):
         raise TokenizerError(f"{where} has action tokens whose ids do not count up from {ids[0]}.")
-    return ActionTokenizer(ids[0])
+    if kind == "openvla":
+        return OpenVLAActionTokenizer(tokenizer.get_vocab_size(with_added_tokens=False))
+    return ActionTokenizer(ids[0]) if kind == "centres" else OpenVLAActionTokenizer(ids[0] + BINS)
 
 
 def check_tokens(tokenizer: Tokenizer, where: str) -> None:

@@ -3,9 +3,10 @@
     vla-train vlm --step align    --data llava_pretrain.json --images DIR --out ALIGNED --model.preset 0.5b
     vla-train vlm --step finetune --data llava_v1_5_mix665k.json --images DIR --out VLM --init ALIGNED/checkpoint
 
-As Prismatic does with the LLaVA-1.5 mixture: first the projector alone learns from captions, then projector and
-language model from instructions; the vision encoders stay as published. `vla-train train --init VLM/checkpoint` goes on
-from there.
+As Prismatic does with the LLaVA-1.5 mixture: first the projector alone learns from captions without a question, then
+projector and language model from conversations; the vision encoders stay as published. `vla-train train --init
+VLM/checkpoint` goes on from there. These are the two steps that the paper describes; the published
+prism-qwen25-extra-dinosiglip-224px+0_5b is a run of the second step alone, of two epochs.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class VlmConfig:
             file with one such entry per line.
         images: Folder to which the image paths of --data are relative.
         loop: Options of the training loop.
-        step: Part of the model that is trained: "align" trains the projector, "finetune" trains the projector and the
-            language model.
+        step: What is trained, and on what: "align" trains the projector on captions, the last answer of every entry;
+            "finetune" trains the projector and the language model on whole conversations.
         init: Weights to start from: "scratch", or the checkpoint folder that --step align wrote.
         model: The model to build, unless --init is a checkpoint folder.
         longest: Largest number of tokens of a conversation; longer conversations are cut.
@@ -99,10 +100,17 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class CollateConversations:
-    """Writes the sequences of conversations, loads their images and pads; picklable, for loader workers."""
+    """Writes the sequences of conversations, loads their images and pads; picklable, for loader workers.
+
+    Attributes:
+        prompts: of the model.
+        longest: tokens after which a sequence is cut.
+        captions: whether the last answer alone is written, without question and turns.
+    """
 
     prompts: PromptBuilder
     longest: int
+    captions: bool = False
 
     def __call__(self, conversations: Sequence[Conversation]) -> Placed:
         """Return the batch and the names of its rows."""
@@ -119,7 +127,10 @@ class CollateConversations:
 
     def _sequence(self, conversation: Conversation) -> TokenSequence:
         seen = conversation.image is not None
-        sequence = self.prompts.conversation(conversation.turns, seen, self.longest)
+        if self.captions:
+            sequence = self.prompts.caption(conversation.turns[-1][1], seen, self.longest)
+        else:
+            sequence = self.prompts.conversation(conversation.turns, seen, self.longest)
         if seen and int(sequence.observation.sum()) < self.prompts.config.observation_tokens:
             raise TrainingError(
                 f"Conversation {conversation.name!r}: its first {self.longest} tokens hold only a part of its image. "
@@ -159,7 +170,7 @@ def _prepare(config: VlmConfig, accelerator: Accelerator) -> TrainingRun:
     checkpoint.model.language.requires_grad_(config.step == "finetune")
     loader = MixtureLoader(
         ConversationSamples(conversations, config.loop.seed),
-        CollateConversations(checkpoint.prompts, config.longest),
+        CollateConversations(checkpoint.prompts, config.longest, captions=config.step == "align"),
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
         workers=config.loop.workers,

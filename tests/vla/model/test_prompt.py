@@ -9,7 +9,16 @@ from vla.errors import PromptError, TokenizerError
 from vla.model.config import SYSTEM
 from vla.model.presets import preset
 from vla.model.prompt import ACTION, MOTION, TEXT, PromptBuilder, canonical_instruction
-from vla.model.tokenizer import START, STOP, action_tokenizer, encode, make_tokenizer, read_tokenizer, write_tokenizer
+from vla.model.tokenizer import (
+    END_OF_TEXT,
+    START,
+    STOP,
+    action_tokenizer,
+    encode,
+    make_tokenizer,
+    read_tokenizer,
+    write_tokenizer,
+)
 from vla.motion.language import all_motions, describe
 
 FIRST_ACTION = 151_665
@@ -51,12 +60,12 @@ def test_golden_token_ids_of_qwen(qwen):
     got = qwen.sequence(
         "Pick up the black bowl.", "move forward left, close gripper", range(FIRST_ACTION, FIRST_ACTION + 7)
     )
-    image = slice(len(SYSTEM_TURN) + 5, len(SYSTEM_TURN) + 5 + 256)
     ids = got.token_ids.tolist()
-    assert ids[: image.start] == [*SYSTEM_TURN, 151645, 198, 151644, 872, 198]
-    assert got.observation[image].all()
+    assert ids[0] == SYSTEM_TURN[0]
+    assert got.observation[1:257].all()  # where Prismatic puts the patches
     assert got.observation.sum() == 256
-    assert ids[image.stop :] == [
+    assert ids[257:] == [
+        *[*SYSTEM_TURN[1:], 151645, 198, 151644, 872, 198],
         *[*QUESTION, 151645, 198, 151644, 48875, 198],
         *[3397, 4637, 2115, 11, 3265, 22993, 6922, 151645],
         *[198, 151644, 77091, 198, *range(FIRST_ACTION, FIRST_ACTION + 7), 151645],
@@ -99,6 +108,26 @@ def test_the_image_may_stand_behind_the_question():
     assert text_of(prompts, got.token_ids[:first]).endswith("lift the lid?")
 
 
+@pytest.mark.parametrize("position", ["after_first_token", "before_question", "after_question"])
+def test_the_words_are_the_same_wherever_the_image_stands(position):
+    _, prompts = nano(image_position=position)
+    _, usual = nano()
+    words = [one.token_ids[~one.observation] for one in (p.sequence("lift", "move up", None) for p in (prompts, usual))]
+    np.testing.assert_array_equal(*words)
+    turns = [("what is it?", "a cup"), ("what colour?", "red")]
+    shown, blind = (prompts.conversation(turns, image=image, longest=500) for image in (True, False))
+    np.testing.assert_array_equal(shown.token_ids[~shown.observation], blind.token_ids)
+    begins = int(shown.observation.argmax())
+    assert shown.observation[begins : begins + prompts.config.observation_tokens].all()
+    before = {"after_first_token": START, "before_question": f"{START}user\n", "after_question": "what is it?"}
+    assert text_of(prompts, shown.token_ids[:begins]).endswith(before[position])
+
+
+@pytest.mark.parametrize("name", ["0.5b", "1.5b", "3b"])
+def test_the_papers_presets_have_the_layout_of_the_checkpoints_that_they_begin_with(name):
+    assert preset(name).image_position == "after_first_token"
+
+
 @pytest.mark.parametrize("motion", [True, False])
 def test_a_prompt_is_the_beginning_of_its_training_sequence(motion):
     _, prompts = nano(motion=motion)
@@ -112,8 +141,22 @@ def test_a_prompt_is_the_beginning_of_its_training_sequence(motion):
 def test_a_conversation_learns_what_the_assistant_says():
     _, prompts = nano()
     got = prompts.conversation([("what is it?", "a cup"), ("what colour?", "red")], image=True, longest=500)
-    assert text_of(prompts, got.token_ids[got.kinds == TEXT]) == f"a cup{STOP}red{STOP}"
+    assert text_of(prompts, got.token_ids[got.kinds == TEXT]) == f"a cup{STOP}red{STOP}\n{END_OF_TEXT}"
     assert got.observation.sum() == prompts.config.observation_tokens
+
+
+@pytest.mark.parametrize(("position", "first"), [("after_first_token", 1), ("before_question", 0)])
+def test_a_caption_stands_alone_with_its_end(position, first):
+    _, prompts = nano(image_position=position)
+    got = prompts.caption("a cup on a table", image=True, longest=500)
+    assert text_of(prompts, got.token_ids[~got.observation]) == f"a cup on a table{END_OF_TEXT}"
+    seen = prompts.config.observation_tokens
+    assert got.observation[first : first + seen].all()
+    assert got.observation.sum() == seen
+    assert (got.kinds[first + seen :] == TEXT).all()
+    assert not got.kinds[: first + seen].any()
+    blind = prompts.caption("a cup on a table", image=False, longest=500)
+    assert blind.kinds.tolist() == [0, *[TEXT] * (len(blind.token_ids) - 1)]
 
 
 def test_instructions_are_lower_cased_and_lose_their_full_stop():

@@ -8,7 +8,7 @@ import torch
 
 from vla.errors import ModelError
 from vla.model.network import MotionVLA
-from vla.model.presets import PRESETS, preset
+from vla.model.presets import PRESETS, _paper, _qwen, preset
 
 ACTION_TOKENS = 256
 QWEN_TOKENS, SMOLLM2_TOKENS = 151_665, 49_152
@@ -51,6 +51,17 @@ def test_a_preset_has_the_parameters_and_image_tokens_that_the_document_says(nam
 def test_action_tokens_fit_the_padded_embedding_of_qwen(name):
     assert meta_model(name).embed_tokens(torch.zeros(1, dtype=torch.long, device="meta")).shape[-1] > 0
     assert meta_model(name).language.get_input_embeddings().num_embeddings == 151_936 >= QWEN_TOKENS + ACTION_TOKENS
+
+
+def test_the_next_size_of_qwen_is_one_line_away():
+    """Four key-value heads and two tables of more rows; the card says 7.61B."""
+    others = {"num_key_value_heads": 4, "tie_word_embeddings": False, "vocab_size": 152_064}
+    config = _paper("7b", _qwen("Qwen/Qwen2.5-7B", 3584, 28, 28, 18944, **others))
+    with torch.device("meta"):
+        model = MotionVLA(config, QWEN_TOKENS + ACTION_TOKENS)
+    assert count(model.language) == 7_615_616_512
+    table, head = model.language.get_input_embeddings().weight, model.language.get_output_embeddings().weight
+    assert table is not head
 
 
 def test_an_embedding_without_room_grows_by_the_action_tokens():

@@ -14,6 +14,7 @@ from vla.data.llava import Conversation, read_conversations
 from vla.data.whole import LeftOut, SkipOptions
 from vla.errors import ImageError, TrainingError
 from vla.model.checkpoint import load_checkpoint
+from vla.model.tokenizer import END_OF_TEXT, STOP
 from vla.train.config import LoopConfig, ModelOptions, OptimConfig
 from vla.train.vlm import CollateConversations, ConversationSamples, VlmConfig, load_image, train_vlm
 
@@ -52,6 +53,18 @@ def test_aligning_trains_the_projector_and_fine_tuning_the_language_model_too(ll
         if not value.equal(aligned.model.state_dict()[name])
     }
     assert (tuned.stage, changed) == ("vlm", {"projector", "language"})
+
+
+def test_aligning_learns_the_last_answer_alone_and_fine_tuning_whole_conversations(llava):
+    _, prompts = nano()
+    told = Conversation("1", llava / "images/a/cup.png", (("What is it?", "A cup."), ("Where?", "Here.")))
+
+    def learnt(captions):
+        batch = CollateConversations(prompts, 300, captions)([told]).batch
+        return prompts.tokenizer.decode(batch.token_ids[batch.kinds > 0].tolist(), skip_special_tokens=False)
+
+    assert learnt(captions=True) == f"Here.{END_OF_TEXT}"
+    assert learnt(captions=False) == f"A cup.{STOP}Here.{STOP}\n{END_OF_TEXT}"
 
 
 def test_images_and_turns_are_read_from_llavas_format(llava):
@@ -110,4 +123,4 @@ def test_conversations_that_are_cut_before_their_answers_teach_nothing_and_say_s
     ]
     (llava / "data.json").write_text(json.dumps(long))
     with pytest.raises(TrainingError, match=r"no token carries loss in long.*--longest"):
-        train_vlm(config(llava, "out", longest=120))
+        train_vlm(config(llava, "out", step="finetune", longest=120))
