@@ -80,7 +80,7 @@ def _episode(rendered: Rendered, units: Floats) -> LabelledEpisode:
 
 
 def lognormal_speeds(rate: float, rng: np.random.Generator) -> Rendered:
-    """Draw speeds that differ from one motion to the next by far more than the noise: a factor of 2.7 is one deviation."""
+    """Draw speeds that differ between motions by far more than the noise: one deviation is a factor of 2.7."""
     intents = _spans(rate, rng, lambda: float(np.clip(0.25 * rng.lognormal(0, 1.0), 0.03, 1.0)), seconds=(0.5, 3.0))
     velocity = _lag(intents[:, :6], 0.06 * rate)
     return Rendered(
@@ -89,7 +89,7 @@ def lognormal_speeds(rate: float, rng: np.random.Generator) -> Rendered:
 
 
 def heavy_tails(rate: float, rng: np.random.Generator) -> Rendered:
-    """Add noise with outliers (Student's t, 2.5 degrees of freedom) over speeds that are anything between slow and fast."""
+    """Add noise with outliers (Student's t, 2.5 degrees of freedom) to speeds between slow and fast."""
     intents = _spans(rate, rng, lambda: rng.uniform(0.12, 1.0), seconds=(0.4, 2.5))
     velocity = _lag(intents[:, :6], 0.1 * rate)
     spread = 0.03 + 0.1 * np.linalg.norm(velocity, axis=1, keepdims=True)
@@ -142,7 +142,7 @@ def joystick(rate: float, rng: np.random.Generator) -> Rendered:
 
 
 def minimum_jerk(rate: float, rng: np.random.Generator) -> Rendered:
-    """Draw reaches whose speed rises and falls as a bell; an axis that makes less than a sixth of a reach is not meant."""
+    """Draw reaches whose speed rises and falls as a bell; less than a sixth of a reach is not meant."""
     steps, at = int(EPISODE_SECONDS * rate), round(0.4 * rate)
     intents, velocity = np.zeros((steps, 7)), np.zeros((steps, 6))
     while at < steps:
