@@ -60,9 +60,8 @@ def parts(seed: int, split: str) -> dict[str, list[Corpus]]:
 def drawn_pool(count: int, seed: int = 0) -> list[SegmentLabeller]:
     """Draw settings from the space; the defaults are none of them."""
     rng = np.random.default_rng(seed)
-    return [
-        replace(SegmentLabeller(), **{name: field.draw(rng) for name, field in SPACE.items()}) for _ in range(count)
-    ]
+    drawn = [{name: field.draw(rng) for name, field in SPACE.items()} for _ in range(count)]
+    return [SegmentLabeller(**setting) for setting in drawn]  # type: ignore[arg-type]
 
 
 def score_pool(pool: Sequence[SegmentLabeller], tuning: dict[str, list[Corpus]], path: Path) -> None:
