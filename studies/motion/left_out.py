@@ -39,6 +39,7 @@ SPACE = {
     "rest_speed": Range(0.004, 0.04),
     "rest_noise": Range(0.2, 1.5),
     "leak": Range(0.04, 0.16),
+    "turn_leak": Range(0.06, 0.3),
     "overlap_part": Range(0.03, 0.15),
     "smallest_part": Range(0.003, 0.03),
     "event_steps": Range(12, 22, integer=True),

@@ -56,7 +56,8 @@ class SegmentLabeller(Labeller):
         prior_steps: steps that this first estimate of the noise counts for in a segment.
         rest_speed: mean speed up to which an axis may rest in any segment.
         rest_noise: further speed per unit of the first estimate of its noise: noise drifts.
-        leak: speed up to which an axis may rest, as a part of the arm's speed in the segment.
+        leak: speed up to which x, y or z may rest, as a part of the arm's speed in the segment.
+        turn_leak: the same of roll, pitch and yaw.
         overlap_part: smallest distance of a run, as a part of the largest one that overlaps it in time.
         smallest_part: smallest distance of a run, as a part of the arm's way: the largest range of an axis's position.
         longest: steps of the longest segment; a longer motion is several segments.
@@ -66,19 +67,20 @@ class SegmentLabeller(Labeller):
         smallest_turn: see there.
     """
 
-    border_cost: float = 6.0
-    axis_cost: float = 2.0
+    border_cost: float = 5.2
+    axis_cost: float = 1.4
     evidence: float = 0.7
-    noise_floor: float = 0.006
+    noise_floor: float = 0.009
     own_noise: float = 0.8
-    prior_steps: float = 3.0
+    prior_steps: float = 3.8
     rest_speed: float = 0.01
-    rest_noise: float = 0.5
-    leak: float = 0.08
-    overlap_part: float = 0.08
+    rest_noise: float = 0.36
+    leak: float = 0.1
+    turn_leak: float = 0.2
+    overlap_part: float = 0.07
     smallest_part: float = 0.015
     longest: int = 400
-    event_steps: int = 17
+    event_steps: int = 18
     gripper_hold: int = 2
     smallest_scale: float = 0.885
     smallest_turn: float = 1.0
@@ -150,7 +152,7 @@ class SegmentLabeller(Labeller):
         mean = np.abs(sums) / count
         spread = np.maximum(squares - count * mean**2, 0)
         speed = np.sqrt((mean**2).sum(axis=1, keepdims=True))
-        at_rest = np.maximum(self.rest_speed + self.rest_noise * noise, self.leak * speed)
+        at_rest = np.maximum(self.rest_speed + self.rest_noise * noise, np.repeat([self.leak, self.turn_leak], 3) * speed)
         moved = spread + count * np.maximum(mean - at_rest, 0) ** 2
         weight = 0.5 * self.evidence * (count + self.prior_steps)
         rest = weight * np.log((moved / noise**2 + self.prior_steps) / (count + self.prior_steps))
