@@ -39,7 +39,7 @@ class ReportConfig:
         runs: Run folders, or folders or patterns that hold run folders.
         out: HTML file to write.
         title: Heading of the page.
-        motion: Labeller that says what was done: raw, adaptive, hmm or a plugin's.
+        motion: Labeller that says what was done: raw, adaptive, hmm, segments or a plugin's.
         film_megabytes: Largest total size, in megabytes, of the videos that are embedded in the page; further videos
             are linked.
     """

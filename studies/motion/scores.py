@@ -49,6 +49,22 @@ def episode_hits(labels: Sequence[Slots], corpus: Corpus) -> list[NDArray[np.boo
     return [(got == episode.slots).all(axis=1) for got, episode in zip(labels, corpus.episodes, strict=True)]
 
 
+def tolerant_accuracy(labels: Sequence[Slots], corpus: Corpus, steps: int) -> float:
+    """Fraction of steps whose whole sentence is true of some step at most `steps` away; 0 is exact.
+
+    At a border nobody can be right to the step: a command and its effect are apart.
+    """
+    hits = []
+    for got, episode in zip(labels, corpus.episodes, strict=True):
+        right = np.zeros(len(got), dtype=bool)
+        for shift in range(-min(steps, len(got) - 1), min(steps, len(got) - 1) + 1):
+            here = slice(max(0, -shift), len(got) - max(0, shift))
+            there = slice(max(0, shift), len(got) - max(0, -shift))
+            right[here] |= (got[here] == episode.slots[there]).all(axis=1)
+        hits.append(right)
+    return float(np.mean(np.concatenate(hits)))
+
+
 def score(labels: Sequence[Slots], corpus: Corpus) -> MotionScore:
     """Score labels `[T, 6]` of each episode of a corpus."""
     truth = [episode.slots for episode in corpus.episodes]

@@ -21,7 +21,7 @@ from studies.motion.experts import expert_corpora
 from studies.motion.scores import accuracy
 from studies.motion.synthetic import TUNING_SEED, synthetic_corpora
 from vla.motion.hmm import HmmLabeller
-from vla.motion.labellers import AdaptiveLabeller, RawLabeller
+from vla.motion.labellers import AdaptiveLabeller, Labeller, RawLabeller
 
 SETTINGS = Path("results/reference/motion/settings.json")
 RAW_THRESHOLDS = tuple(np.geomspace(1e-5, 3.0, 56).tolist())
@@ -110,7 +110,7 @@ def tuning_parts() -> list[list[Corpus]]:
     return [part for part in (synthetic_corpora(TUNING_SEED), expert_corpora("tuning")) if part]
 
 
-def mean_accuracy(labeller: AdaptiveLabeller | HmmLabeller | RawLabeller, corpora: Sequence[Corpus]) -> float:
+def mean_accuracy(labeller: Labeller, corpora: Sequence[Corpus]) -> float:
     """Exact-sentence accuracy, averaged over embodiments."""
     return float(np.mean([accuracy(labeller, corpus) for corpus in corpora]))
 

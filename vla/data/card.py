@@ -37,7 +37,7 @@ class StatsConfig:
             that training need not decode them again. Without this option, only the first image of each camera is
             decoded.
         statistics: File to write the action statistics to, in the layout of OpenVLA's dataset_statistics.json.
-        motion: Labeller that writes the motion labels: raw, adaptive, hmm or a plugin's.
+        motion: Labeller that writes the motion labels: raw, adaptive, hmm, segments or a plugin's.
         top: Number of labels and instructions to show, most frequent first.
     """
 

@@ -4,6 +4,7 @@ from vla.motion.hmm import HmmLabeller
 from vla.motion.labellers import AdaptiveLabeller, Labeller, RawLabeller
 from vla.motion.language import Motion, MotionSyntaxError, all_motions, describe, parse
 from vla.motion.registry import labeller
+from vla.motion.segments import SegmentLabeller
 
 __all__ = [
     "AdaptiveLabeller",
@@ -12,6 +13,7 @@ __all__ = [
     "Motion",
     "MotionSyntaxError",
     "RawLabeller",
+    "SegmentLabeller",
     "all_motions",
     "describe",
     "labeller",

@@ -139,8 +139,8 @@ class TrainConfig:
         loop: Options of the training loop.
         stage: Stage of the training: "motion" is the paper's pretraining on motion, "action" is pretraining on actions
             alone (the paper's ablation), "finetune" is the fine-tuning that follows either of them.
-        motion: Labeller that writes the motion sentences: raw, adaptive, hmm or a plugin's; "none" trains without
-            motion sentences.
+        motion: Labeller that writes the motion sentences: raw, adaptive, hmm, segments or a plugin's; "none" trains
+            without motion sentences.
         init: Weights to start from: "scratch" (pretrained vision encoders and language model), a checkpoint folder, or
             a Prismatic .pt file.
         model: The model to build; if --init is a checkpoint folder, the checkpoint decides what is not given.

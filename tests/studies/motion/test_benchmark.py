@@ -15,12 +15,13 @@ from studies.motion.benchmark import BASELINE, accuracy_tables, contestants, lab
 from studies.motion.corpus import Corpus, LabelledEpisode
 from studies.motion.experts import TraceError, expert_corpora, pack
 from studies.motion.robustness import at_half_rate, bridge_corpus, rescaled, survival_of_rescaling
-from studies.motion.scores import accuracy, boundary_distances, flicker, labelled, score, slot_table
+from studies.motion.scores import accuracy, boundary_distances, flicker, labelled, score, slot_table, tolerant_accuracy
 from studies.motion.search import ADAPTIVE_SPACE, SETTINGS, mean_accuracy, search, tuned_raw
 from studies.motion.synthetic import EMBODIMENTS, Embodiment, synthetic_corpora, synthetic_episode
 from vla.motion.hmm import HmmLabeller
 from vla.motion.labellers import AdaptiveLabeller, Labeller, RawLabeller
 from vla.motion.language import parse, slots_from_motions
+from vla.motion.segments import SegmentLabeller
 
 QUIET = Embodiment(
     "quiet", 10, (0.02, 0.1), inertia_seconds=1e-3, wobble=0, coupling=0, drift=0, rest_jitter=0, speed_jitter=0
@@ -71,6 +72,14 @@ def test_a_perfect_labeller_scores_perfectly(two_corpora):
         assert got.flicker_hz == got.true_flicker_hz > 0
 
 
+def test_a_border_may_lie_a_step_off_where_the_score_tolerates_it():
+    truth = slots("stop", "stop", "move up", "move up", "move up")
+    corpus = Corpus("c", 5, (LabelledEpisode(np.zeros((5, 7)), truth),))
+    late = slots("stop", "stop", "stop", "stop", "move up")
+    assert [tolerant_accuracy([late], corpus, steps) for steps in (0, 1, 2)] == [0.6, 0.8, 1.0]
+    assert tolerant_accuracy([slots(*["move down"] * 5)], corpus, 9) == 0.0
+
+
 def test_one_wrong_word_makes_the_sentence_wrong():
     corpus = Corpus("c", 5, (LabelledEpisode(np.zeros((2, 7)), slots("move up", "move left up")),))
     got = score([slots("move up", "move up")], corpus)
@@ -100,7 +109,7 @@ def test_the_tuned_baseline_is_at_least_as_good_as_the_untuned(two_corpora):
 
 
 def test_rescaled_actions_keep_every_adaptive_label(two_corpora):
-    for labeller in (AdaptiveLabeller(), HmmLabeller()):
+    for labeller in (AdaptiveLabeller(), HmmLabeller(), SegmentLabeller()):
         assert [survival_of_rescaling(labeller, corpus) for corpus in two_corpora] == [1.0, 1.0]
     assert survival_of_rescaling(RawLabeller(), two_corpora[0]) < 1.0
 

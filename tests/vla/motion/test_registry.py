@@ -28,7 +28,15 @@ def offered(tmp_path, monkeypatch):
 
 def test_the_package_offers_these_names():
     assert sorted(vla.motion.__all__) == [
-        *("AdaptiveLabeller", "HmmLabeller", "Labeller", "Motion", "MotionSyntaxError", "RawLabeller"),
+        *(
+            "AdaptiveLabeller",
+            "HmmLabeller",
+            "Labeller",
+            "Motion",
+            "MotionSyntaxError",
+            "RawLabeller",
+            "SegmentLabeller",
+        ),
         *("all_motions", "describe", "labeller", "parse"),
     ]
     assert all(hasattr(vla.motion, name) for name in vla.motion.__all__)
