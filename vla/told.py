@@ -14,6 +14,8 @@ from vla.decode.interventions import EXPERT, OPPOSITE, OWN, Intervention, opposi
 class Speech:
     """Chooses the sentences of a policy; what it remembers of an episode is forgotten at the next one's beginning.
 
+    The expert grasps as in demonstrations of one way for a task (`consistent_grasp`), which the released model learnt.
+
     Args:
         suite: that is acted in.
         intervention: whose words are said.
@@ -25,7 +27,8 @@ class Speech:
     def __init__(self, suite: Suite, intervention: Intervention) -> None:
         self._intervention = intervention
         self._said: dict[str, list[str]] = {}
-        self._expert: Policy | None = expert(suite) if intervention.kind == EXPERT else None
+        speaks = intervention.kind == EXPERT
+        self._expert: Policy | None = expert(suite, consistent_grasp=True) if speaks else None
         self._asked_at = -1
 
     def attach(self, env: Env) -> None:
