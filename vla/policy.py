@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evals.contract import Env
 from evals.errors import SpaceMismatchError, UnknownNameError, UsageError
 from evals.registry import load_suite
 from evals.spaces import ActionSpace, gripper_command
@@ -21,10 +22,12 @@ from vla.data.convention import Convention, Rotation
 from vla.data.frames import resize
 from vla.decode.decoder import Decoded, Decoder
 from vla.decode.grammar import grammar
+from vla.decode.interventions import EXPERT, OWN, Intervention, intervention
 from vla.errors import CheckpointError, ImageError, ModelError
 from vla.fit import Fit, convention_of, fit
 from vla.model.checkpoint import Checkpoint, load_checkpoint
 from vla.statistics import DIMENSIONS, GRIPPER
+from vla.told import Speech
 
 RotationOption = Literal["as_trained", "axis_angle", "euler_xyz"]
 
@@ -42,12 +45,14 @@ class PolicyOptions:
         rotation: format of that data set's rotation deltas.
         replan_every: actions of a chunk to run before looking again.
         exact: answer every observation alone and without drafts, so that its batch cannot change even a rounding.
+        say: whose motion sentences are said.
     """
 
     unnorm_key: str
     rotation: Rotation
     replan_every: int
     exact: bool
+    say: Intervention
 
 
 def vla(
@@ -61,6 +66,7 @@ def vla(
     rotation: RotationOption = "as_trained",
     replan_every: int = 0,
     mismatch: Literal["refuse", "warn"] = "refuse",
+    say: str = OWN,
 ) -> VlaPolicy:
     """Load a checkpoint as a policy.
 
@@ -74,6 +80,8 @@ def vla(
         rotation: format of the data set's rotation deltas; by default the checkpoint's word, else axis-angle.
         replan_every: actions of a chunk to run before looking again; by default all of them.
         mismatch: whether units and views other than in training are refused, or said aloud and run.
+        say: motion sentences that are said instead of its own: "opposite", "shuffled", "expert", a sentence for every
+            step, or "file:PATH" (`vla.decode.interventions`).
 
     Raises:
         UsageError: the checkpoint cannot be used here; the message says why.
@@ -89,6 +97,9 @@ def vla(
             )
         if loaded.config.proprio_dim:
             normalize_state(np.zeros(loaded.config.proprio_dim), statistics)
+        told = intervention(say)
+        if told.kind != OWN and not loaded.config.motion:
+            raise ModelError(f"say={say}: {checkpoint} says no motion sentence, so none can be put in its place.")
         torch_device = _device(device)
     except ModelError as error:
         raise UsageError(str(error)) from error
@@ -97,11 +108,14 @@ def vla(
     found = fit(trained, _convention(suite), statistics, (suite.action_space.low, suite.action_space.high), chosen)
     _check_spaces(suite, loaded, trained, found if mismatch == "refuse" else Fit((), ()))
     turned: Rotation = (trained.rotation or "axis_angle") if rotation == "as_trained" else rotation
-    options = PolicyOptions(unnorm_key, turned, replan_every or loaded.config.action_horizon, exact)
-    return VlaPolicy(suite, checkpoint, loaded, options, chosen, torch_device, (*found.refused, *found.remarks))
+    options = PolicyOptions(unnorm_key, turned, replan_every or loaded.config.action_horizon, exact, told)
+    build = PrivilegedVlaPolicy if told.kind == EXPERT else VlaPolicy
+    return build(suite, checkpoint, loaded, options, chosen, torch_device, (*found.refused, *found.remarks))
 
 
-def motion_tiny(suite: Suite, *, device: str = "cpu", exact: bool = True, replan_every: int = 0) -> VlaPolicy:
+def motion_tiny(
+    suite: Suite, *, device: str = "cpu", exact: bool = True, replan_every: int = 0, say: str = OWN
+) -> VlaPolicy:
     """Load the preset `tiny`, fine-tuned on demonstrations of libero_spatial (how: docs/model.md).
 
     Args:
@@ -110,6 +124,7 @@ def motion_tiny(suite: Suite, *, device: str = "cpu", exact: bool = True, replan
         exact: answer every observation alone and with one thread, so that an episode is the same for any number of
             workers.
         replan_every: actions of a chunk to run before looking again; by default all of them.
+        say: motion sentences that are said instead of its own, as for `vla`.
 
     Raises:
         UsageError: another suite, or the frozen vision encoder is not on this machine.
@@ -120,7 +135,13 @@ def motion_tiny(suite: Suite, *, device: str = "cpu", exact: bool = True, replan
             f"nothing of {suite.name}. Give a model of your own with --policy vla --checkpoint DIR, or --policy expert."
         )
     return vla(
-        suite, checkpoint=RELEASED, unnorm_key=RELEASED_FOR, device=device, exact=exact, replan_every=replan_every
+        suite,
+        checkpoint=RELEASED,
+        unnorm_key=RELEASED_FOR,
+        device=device,
+        exact=exact,
+        replan_every=replan_every,
+        say=say,
     )
 
 
@@ -153,14 +174,17 @@ class VlaPolicy:
         self._decoder = Decoder(self._model, self._prompts, grammar(self._prompts, config.motion, action=True))
         self._device = device
         self._last: dict[str, Decoded] = {}
+        self._speech = Speech(suite, options.say)
 
     def begin(self, episode: Episode) -> None:
         """Forget what was said in an earlier attempt at the episode."""
         self._last.pop(episode.id, None)
+        self._speech.begin(episode)
 
     def end(self, episode: Episode) -> None:
         """Forget the episode."""
         self._last.pop(episode.id, None)
+        self._speech.end(episode)
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
         """Answer a batch; an observation whose prompt or images cannot be used raises for the whole batch."""
@@ -183,10 +207,12 @@ class VlaPolicy:
             observed = self._model.observation(features, state)
         last = [self._last.get(observation.episode.id) for observation in observations]
         drafts = [answer.tokens if answer else () for answer in last]
-        answers: list[Decoded] = self._decoder.decode(
-            observed, [observation.instruction for observation in observations], drafts
-        )
-        return answers
+        instructions = [observation.instruction for observation in observations]
+
+        def own() -> list[str]:
+            return [answer.motion or "" for answer in self._decoder.decode(observed, instructions, drafts)]
+
+        return self._decoder.decode(observed, instructions, drafts, self._speech.motions(observations, own))
 
     def _images(self, images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """Return the views `[C, size, size, 3]`."""
@@ -207,6 +233,14 @@ class VlaPolicy:
             actions[:, 3:6] = axis_angle_from_euler_xyz(actions[:, 3:6])
         actions[:, GRIPPER] = gripper_command(self.action_space, actions[:, GRIPPER])
         return ActionChunk(actions, answer.motion)
+
+
+class PrivilegedVlaPolicy(VlaPolicy):
+    """A policy in whose place the suite's expert speaks; it runs in the worker, beside the expert's env."""
+
+    def attach(self, env: Env) -> None:
+        """Give the env to the expert."""
+        self._speech.attach(env)
 
 
 def axis_angle_from_euler_xyz(angles: NDArray[np.float64]) -> NDArray[np.float64]:

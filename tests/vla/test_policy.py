@@ -14,6 +14,7 @@ from evals.record import read_run
 from evals.types import Episode, Observation, Status
 from tests.vla.nano_models import nano
 from vla.decode.decoder import Decoded
+from vla.decode.interventions import opposite
 from vla.errors import ImageError
 from vla.model.checkpoint import Checkpoint, save_checkpoint
 from vla.motion.language import parse
@@ -88,6 +89,41 @@ def test_speculation_over_steps_changes_no_answer(checkpoint):
         for ours, theirs in zip(drafting.act(seen), exact.act(seen), strict=True):
             np.testing.assert_array_equal(ours.actions, theirs.actions)
             assert ours.motion == theirs.motion
+
+
+@pytest.mark.parametrize("say", ["opposite", "shuffled", "move up"])
+def test_a_policy_that_is_told_what_to_say_keeps_the_contract_and_says_it(checkpoint, say):
+    policy = vla(reach(), checkpoint=checkpoint, unnorm_key="reach", say=say)
+    check_policy(policy, reach())
+    seen = observation(0, images(1)[0])
+    own = vla(reach(), checkpoint=checkpoint, unnorm_key="reach").act([seen])[0].motion
+    said = policy.act([seen])[0].motion
+    assert said == {"opposite": opposite(own), "shuffled": own, "move up": "move up"}[say]
+
+
+def test_what_cannot_be_said_is_refused(checkpoint, tmp_path):
+    with pytest.raises(UsageError, match=r"say: Not a motion sentence: 'move upp'"):
+        vla(reach(), checkpoint=checkpoint, unnorm_key="reach", say="move upp")
+    silent = saved(tmp_path / "c", motion=False)
+    with pytest.raises(UsageError, match=r"say=opposite: .* says no motion sentence"):
+        vla(reach(), checkpoint=silent, unnorm_key="reach", say="opposite")
+
+
+def test_the_suites_expert_may_speak_in_the_policys_place(checkpoint, tmp_path):
+    def run(name, **options):
+        arguments = ["--policy-args", f"checkpoint={checkpoint}", "unnorm_key=reach", "replan_every=1"]
+        arguments += [f"{option}={value}" for option, value in options.items()]
+        places = ["--suite", "reach", "--policy", "vla", "--tasks", "0", "--trials", "1", "--out", str(tmp_path / name)]
+        with pytest.raises(SystemExit) as end:
+            main([*places, "--traces", "--workers", "1", *arguments])
+        assert end.value.code == 0
+        [trace] = (tmp_path / name / "traces").glob("*.npz")
+        with np.load(trace) as stored:
+            return stored["motion"].tolist()
+
+    told, own = run("told", say="expert"), run("own")
+    assert told != own
+    assert all(parse(sentence) for sentence in told)
 
 
 def test_an_episode_that_ended_is_forgotten(checkpoint):

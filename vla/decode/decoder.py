@@ -95,7 +95,11 @@ class Decoder:
         self._reader = ActionReader(model, prompts) if grammar.one_pass else None
 
     def decode(
-        self, observed: Tensor, instructions: Sequence[str], drafts: Sequence[Sequence[int]] | None = None
+        self,
+        observed: Tensor,
+        instructions: Sequence[str],
+        drafts: Sequence[Sequence[int]] | None = None,
+        motions: Sequence[str | None] | None = None,
     ) -> list[Decoded]:
         """Answer a batch of observations.
 
@@ -104,6 +108,7 @@ class Decoder:
             instructions: one a row.
             drafts: `Decoded.tokens` of the last step, one a row, or empty where there is no guess. They change how many
                 passes an answer takes, never what it says.
+            motions: motion sentences that the model is made to say, one a row; None where it says its own.
 
         Returns:
             One answer a row.
@@ -112,14 +117,25 @@ class Decoder:
             NotFiniteError: a score is NaN or infinite, so that no token is the best one.
         """
         with torch.inference_mode():
-            return self._decode(observed, instructions, drafts or [()] * len(instructions))
+            rows = [_Row(guess) for guess in drafts or [()] * len(instructions)]
+            for row, motion in zip(rows, motions or [None] * len(rows), strict=True):
+                self._begin(row, motion)
+            return self._decode(observed, instructions, rows)
 
-    def _decode(self, observed: Tensor, instructions: Sequence[str], guesses: Sequence[Sequence[int]]) -> list[Decoded]:
-        prompts = [self._prompts.prompt(text, self._prompts.config.motion) for text in instructions]
-        rows = [_Row(guess) for guess in guesses]
-        for row in rows:
+    def _begin(self, row: _Row, motion: str | None) -> None:
+        """Put what a row is made to say, and what it is guessed to say, in front of its first pass."""
+        if motion is None:
             row.draft = self._verifiable(self._grammar.walk(row.guess), row.state)
-            row.asks = self._ends_saying(row)
+        else:
+            for token in (*self._prompts.motion_ids(motion), self._prompts.stop_id):
+                self._append(row, token)
+            self._append_forced(row)
+            row.pending = list(row.said)
+            row.draft = self._next_draft(row)
+        row.asks = self._ends_saying(row)
+
+    def _decode(self, observed: Tensor, instructions: Sequence[str], rows: Sequence[_Row]) -> list[Decoded]:
+        prompts = [self._prompts.prompt(text, self._prompts.config.motion) for text in instructions]
         cache = RaggedCache.joined([self._prefix(prompt.before) for prompt in prompts])
         block = self._first_block(observed, prompts, rows)
         while True:
@@ -142,8 +158,8 @@ class Decoder:
         return self._prefixes[before]
 
     def _first_block(self, observed: Tensor, prompts: Sequence[Prompt], rows: Sequence[_Row]) -> Block:
-        """Observation, rest of the prompt, and the draft to be verified."""
-        said = [[*prompt.after, *row.draft] for prompt, row in zip(prompts, rows, strict=True)]
+        """Observation, rest of the prompt, what the row is made to say, and the draft to be verified."""
+        said = [[*prompt.after, *row.pending, *row.draft] for prompt, row in zip(prompts, rows, strict=True)]
         text = self._block(said, [row.asks for row in rows])
         embedded = torch.cat([observed.to(text.embedded.dtype), text.embedded], dim=1)
         return Block(embedded, text.lengths + observed.shape[1])
@@ -197,10 +213,7 @@ class Decoder:
                 break
             agreed += 1
         row.accepted += max(choices - 1, 0)
-        row.pending = row.said[-1:]
-        while self._skip_forced and (token := self._grammar.forced(row.state)) is not None:
-            self._append(row, token)
-            row.pending.append(token)
+        row.pending = [*row.said[-1:], *(self._append_forced(row) if self._skip_forced else [])]
         rejected = len(row.draft) - agreed
         row.draft = self._next_draft(row)
         return rejected
@@ -213,6 +226,14 @@ class Decoder:
         if self._reader is None or row.actions is not None:
             return False
         return self._grammar.after(row.draft, row.state) == self._grammar.done
+
+    def _append_forced(self, row: _Row) -> list[int]:
+        """Say the tokens among which there is no choice, and return them."""
+        forced = []
+        while (token := self._grammar.forced(row.state)) is not None:
+            self._append(row, token)
+            forced.append(token)
+        return forced
 
     def _append(self, row: _Row, token: int) -> None:
         row.said.append(token)

@@ -14,7 +14,12 @@ from vla.model.prompt import PromptBuilder
 
 
 def plain_decode(
-    model: MotionVLA, prompts: PromptBuilder, grammar: Grammar, observed: Tensor, instruction: str
+    model: MotionVLA,
+    prompts: PromptBuilder,
+    grammar: Grammar,
+    observed: Tensor,
+    instruction: str,
+    motion: str | None = None,
 ) -> tuple[int, ...]:
     """Say, token by token, the highest-scored one that the grammar allows.
 
@@ -24,12 +29,14 @@ def plain_decode(
         grammar: what may be said.
         observed: `[1, observation_tokens, L]`, from `MotionVLA.observation`.
         instruction: the task in words.
+        motion: sentence that the model is made to say; None lets it say its own.
 
     Returns:
         All token ids of the answer.
     """
     with torch.inference_mode():
-        state, said = grammar.start, list[int]()
+        said = [] if motion is None else [*prompts.motion_ids(motion), prompts.stop_id]
+        state = grammar.after(said, grammar.start)
         while state != grammar.done:
             scores = model.logits(_hidden(model, prompts, observed, instruction, said)[-1]).float()
             allowed = torch.from_numpy(grammar.allowed(state)).to(scores.device)

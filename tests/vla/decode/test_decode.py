@@ -1,11 +1,12 @@
 """Cached, batched, speculative decoding says what the plain loop says, and nothing outside the grammar."""
 
+import numpy as np
 import pytest
 import torch
 
 from tests.vla.nano_models import INSTRUCTIONS, nano, nano_decoder, random_images
 from vla.decode.grammar import grammar
-from vla.decode.plain import plain_decode
+from vla.decode.plain import plain_actions, plain_decode
 from vla.errors import NotFiniteError
 from vla.motion.language import all_motions, describe, parse
 
@@ -48,6 +49,28 @@ def test_batched_cached_speculative_decoding_says_what_the_plain_loop_says(chang
         for row, instruction in enumerate(instructions):
             assert answers[row].tokens == plain_decode(model, prompts, spoken, seen[row : row + 1], instruction)
         drafts = [answer.tokens for answer in answers]
+
+
+@pytest.mark.parametrize("head", ["autoregressive", "parallel", "l1"])
+def test_a_model_that_is_made_to_say_a_sentence_acts_on_it_as_the_plain_loop_does(head):
+    model, prompts = nano(sharpness=8.0, action_head=head, action_horizon=2)
+    decoder, spoken = nano_decoder(model, prompts), grammar(prompts, motion=True, action=True)
+    instructions = INSTRUCTIONS[:3]
+    seen = observed(model, 3, seed=0)
+    own = decoder.decode(seen, instructions)
+    told = ["move up", None, "stop"]
+    for drafts in (None, [answer.tokens for answer in own]):
+        answers = decoder.decode(seen, instructions, drafts, told)
+        assert [answer.motion for answer in answers] == ["move up", own[1].motion, "stop"]
+        for row, (answer, instruction) in enumerate(zip(answers, instructions, strict=True)):
+            alone = seen[row : row + 1]
+            said = plain_decode(model, prompts, spoken, alone, instruction, told[row])
+            assert answer.tokens == said
+            if head != "autoregressive":
+                actions = plain_actions(model, prompts, alone, instruction, said)
+                assert answer.action_ids == actions.ids
+                np.testing.assert_allclose(answer.values, actions.values, atol=1e-4)
+    assert any(answer != decoder.decode(seen, instructions)[row] for row, answer in enumerate(answers) if told[row])
 
 
 def test_an_accepted_token_saves_a_pass():
