@@ -56,6 +56,7 @@ _MODEL_RULES: Mapping[str, Rule] = {
     "system": TEXT,
     "image_position": one_of(*get_args(ImagePosition)),
     "motion": SWITCH,
+    "image_crop": Rule("a number above 0 and up to 1", lambda value: type(value) in (int, float) and 0 < value <= 1),
 }
 
 
@@ -162,6 +163,8 @@ class ModelConfig:
         system: system text of the prompt.
         image_position: where the image stands in the user's turn. The paper does not say; Prismatic puts it first.
         motion: whether the model says a motion sentence before it acts (False: table 2 without the motion turn).
+        image_crop: share of the area of an image that the model sees: random crops in training, the middle when it
+            acts; 1 for the whole image, as in the paper.
     """
 
     name: str
@@ -176,6 +179,7 @@ class ModelConfig:
     system: str = SYSTEM
     image_position: ImagePosition = "before_question"
     motion: bool = True
+    image_crop: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse fields that no model can have, and vision encoders whose grids cannot be laid on each other."""
@@ -245,7 +249,7 @@ class ModelConfig:
         return _made(cls, {**data, **read}, f"{where}: model")
 
 
-_ADDED_LATER: frozenset[str] = frozenset()
+_ADDED_LATER: frozenset[str] = frozenset({"image_crop"})
 """Fields that older files of the same format lack; there their default is what the model was built with."""
 
 _FORMER = {"towers": "vision_encoders", "state_size": "proprio_dim", "chunk": "action_horizon"}

@@ -12,6 +12,7 @@ from vla.data.read import ReadOptions, check_layouts
 from vla.data.whole import SkipOptions
 from vla.errors import LabellerError, TrainingError
 from vla.motion.registry import labeller
+from vla.train.recipe import RecipeConfig
 
 TrainStage = Literal["motion", "action", "finetune"]
 NO_MOTION = "none"
@@ -102,6 +103,8 @@ class ModelOptions:
             model reads no state, as in the paper.
         action_horizon: Number of actions that the model predicts at once; if not given, 1, as in the paper.
         freeze_vision_encoders: Do not train the vision encoders.
+        image_crop: Share of the area of each image that the model sees: a crop at a random place in training, the
+            middle of the image when it acts; if not given, 1, the whole image, as in the paper.
     """
 
     preset: str | None = None
@@ -112,6 +115,7 @@ class ModelOptions:
     proprio_dim: int | None = None
     action_horizon: int | None = None
     freeze_vision_encoders: bool = False
+    image_crop: float | None = None
 
     def filled(self) -> ModelOptions:
         """Return the options, with the default value of each option that is not given."""
@@ -145,6 +149,7 @@ class TrainConfig:
             dataset.
         cache: Folder in which the features of frozen vision encoders are stored, so that each image is encoded once.
         shift: Largest random shift of the training images, in pixels; pixels at the edge are repeated.
+        recipe: Options of the training recipe, all off by default.
     """
 
     data: tuple[Path, ...]
@@ -160,6 +165,7 @@ class TrainConfig:
     cameras: tuple[str, ...] = ()
     cache: Path | None = None
     shift: int = 0
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
@@ -177,6 +183,11 @@ class TrainConfig:
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
         if self.cache and self.shift:
             raise TrainingError("--cache keeps features of the images as they are: --shift cannot change them.")
+        if self.cache and self.recipe.jitters:
+            raise TrainingError(
+                "--cache keeps features of the images as they are: brightness, contrast, saturation and hue cannot "
+                "change them. Leave --cache or these options out."
+            )
 
     @property
     def says_motion(self) -> bool:
@@ -201,6 +212,12 @@ def recorded(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any configuration
     fields = asdict(config)
     if not Path(config.init).is_dir():
         fields["model"] = asdict(config.model.filled())
+    # What is off is not recorded: a run of before these options goes on.
+    if fields["model"]["image_crop"] is None:
+        del fields["model"]["image_crop"]
+    if "recipe" in fields:
+        del fields["recipe"]
+        fields |= {"recipe": given} if (given := config.recipe.given()) else {}
     return {name: _plain(value) for name, value in {**fields.pop("loop"), **fields}.items()}
 
 

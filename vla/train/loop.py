@@ -24,15 +24,18 @@ from vla.data.loader import MixtureLoader
 from vla.data.mixture import Mixture, MixtureConfig, View
 from vla.errors import DivergedError, StoppedError, TrainingError, listed
 from vla.model.checkpoint import Checkpoint, save_checkpoint
+from vla.model.losses import Objective
 from vla.model.network import LossSums
+from vla.model.prompt import PromptBuilder
+from vla.train.augment import training_view
 from vla.train.collate import Collate, Placed, Target
 from vla.train.config import LoopConfig, OptimConfig, TrainConfig, recorded
 from vla.train.features import StoredFeatures, feature_files
 from vla.train.initialize import initial_checkpoint
 from vla.train.optim import learning_rate, make_optimizer, set_learning_rate
 from vla.train.progress import Metrics, Progress
+from vla.train.recipe import RecipeConfig
 from vla.train.sources import (
-    Shifted,
     conventions_by_name,
     instructions_of,
     labeller_of,
@@ -116,11 +119,16 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
         config.init, config.model, instructions_of(data), config.stage, config.says_motion, config.loop.seed
     )
     sources = make_sources(config, data, checkpoint.prompts)
-    view: View | None = Shifted(config.shift) if config.shift else None
+    model = checkpoint.config
+    view: View | None = training_view(config.shift, model.image_crop, config.recipe)
     if config.cache:
+        if model.image_crop < 1:
+            raise TrainingError(
+                f"--cache keeps features of whole images, and the model learns from crops of {model.image_crop:g} of "
+                "their area. Leave --cache out, or give --model.image-crop 1."
+            )
         with accelerator.main_process_first(), accelerator.autocast():
             view = StoredFeatures(feature_files(checkpoint.model.to(accelerator.device), sources, config.cache))
-    model = checkpoint.config
     drawn = MixtureConfig(config.loop.seed, model.image_size, model.action_horizon)
     if accelerator.is_main_process:
         say_left_out(sources, data)
@@ -128,16 +136,34 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
     meant = {name: convention.to_json() for name, convention in conventions_by_name(sources).items()}
     told = {**recorded(config), **checkpoint.training, "processes": accelerator.num_processes, "sources": seen}
     told |= {"conventions": meant, "left_out": left_out_of(data)}
-    checkpoint = replace(checkpoint, statistics=statistics_by_name(sources), training=told)
+    checkpoint = replace(checkpoint, statistics=statistics_by_name(sources, config.recipe.axis_floor), training=told)
     target: Target = "motion" if config.stage == "motion" else "motion_action" if config.says_motion else "action"
+    checkpoint.model.objective = objective_of(config.recipe, checkpoint.prompts)
+    collate = Collate(
+        checkpoint.prompts,
+        checkpoint.statistics,
+        target,
+        config.recipe,
+        seed=config.loop.seed,
+        cropped=model.image_crop < 1,
+    )
     loader = MixtureLoader(
         Mixture(sources, labeller_of(config.motion), drawn, view),
-        Collate(checkpoint.prompts, checkpoint.statistics, target),
+        collate,
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
         workers=config.loop.workers,
     )
     return TrainingRun(checkpoint, loader)
+
+
+def objective_of(recipe: RecipeConfig, prompts: PromptBuilder) -> Objective | None:
+    """Return what a recipe minimises; None for the mean cross-entropy of all tokens."""
+    if not recipe.weighs:
+        return None
+    ends = prompts.actions.encode([-1.0, 1.0])
+    weights = recipe.motion_weight, recipe.action_weight, recipe.dimension_weights
+    return Objective(int(ends.min()), recipe.soft_bins, *weights)
 
 
 def accumulation(config: OptimConfig, accelerator: Accelerator) -> int:
@@ -172,7 +198,7 @@ def _step(
             part: LossSums = model(placed.batch)
             _check_finite(part, placed)
             # Processes average their gradients, so each one's share of the mean is scaled up by their number.
-            accelerator.backward(part.loss / tokens * accelerator.num_processes)
+            accelerator.backward(part.optimised / tokens * accelerator.num_processes)
         sums.append(part)
     norm = accelerator.clip_grad_norm_(model.parameters(), clip)
     if not math.isfinite(norm):
@@ -186,7 +212,10 @@ def _step(
     counts = accelerator.reduce(_total([part.tokens for part in sums]), reduction="sum").tolist()
     right = accelerator.reduce(_total([part.correct for part in sums]), reduction="sum").tolist()
     motion, action, text = [hits / count if count else None for hits, count in zip(right, counts, strict=True)]
-    return Metrics(float(loss / tokens), motion, action, text, float(norm))
+    other = None
+    if sums[0].objective is not None:
+        other = float(accelerator.reduce(_total([part.optimised.detach() for part in sums]), reduction="sum") / tokens)
+    return Metrics(float(loss / tokens), motion, action, text, float(norm), other)
 
 
 def _save(model: torch.nn.Module, run: TrainingRun, config: LoopConfig, accelerator: Accelerator) -> None:
