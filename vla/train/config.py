@@ -11,11 +11,11 @@ import tyro
 from vla.data.read import ReadOptions, check_layouts
 from vla.data.whole import SkipOptions
 from vla.errors import LabellerError, TrainingError
-from vla.motion.registry import labeller
+from vla.motion.labellers import RawLabeller
+from vla.motion.registry import INTENT, NO_MOTION, RAW, labeller
 from vla.train.recipe import RecipeConfig
 
 TrainStage = Literal["motion", "action", "finetune"]
-NO_MOTION = "none"
 Precision = Literal["float32", "float16", "bfloat16"]
 Arithmetic = Literal["auto", "float32", "bfloat16"]
 
@@ -135,8 +135,11 @@ class TrainConfig:
         loop: Options of the training loop.
         stage: Stage of the training: "motion" is the paper's pretraining on motion, "action" is pretraining on actions
             alone (the paper's ablation), "finetune" is the fine-tuning that follows either of them.
-        motion: Labeller that writes the motion sentences: raw, adaptive, hmm or a plugin's; "none" trains without
-            motion sentences.
+        motion: Labeller that writes the motion sentences: raw, adaptive, hmm or a plugin's; "intent" takes what the
+            experts of recorded demonstrations meant to do; "none" trains without motion sentences.
+        raw_threshold: Threshold of --motion raw, in the units of the dataset (ECoT has 0.03, for Bridge). If not given,
+            it is searched for each dataset: the one that agrees best with the recorded intents or, where there are
+            none, with the labels of hmm.
         init: Weights to start from: "scratch" (pretrained vision encoders and language model), a checkpoint folder, or
             a Prismatic .pt file.
         model: The model to build; if --init is a checkpoint folder, the checkpoint decides what is not given.
@@ -156,6 +159,7 @@ class TrainConfig:
     loop: Loop
     stage: TrainStage = "finetune"
     motion: str = "adaptive"
+    raw_threshold: float | None = None
     init: str = "scratch"
     model: ModelOptions = field(default_factory=ModelOptions)
     read: Annotated[ReadOptions, tyro.conf.arg(name="")] = field(default_factory=ReadOptions)
@@ -174,11 +178,18 @@ class TrainConfig:
         if self.weights and len(self.weights) != len(self.data):
             raise TrainingError(f"--weights has {len(self.weights)} numbers for {len(self.data)} folders of --data.")
         check_layouts(self.read.layout, self.data)
-        if self.motion != NO_MOTION:
+        if self.raw_threshold is not None and not (self.motion == RAW and 0 < self.raw_threshold < float("inf")):
+            raise TrainingError(
+                f"--raw-threshold {self.raw_threshold} is for --motion raw alone, and must be above 0; --motion is "
+                f"{self.motion!r}."
+            )
+        if self.motion not in (NO_MOTION, INTENT):
             try:
                 labeller(self.motion)
             except LabellerError as error:
-                raise TrainingError(f"--motion: {error} Or {NO_MOTION!r}, for no motion turn.") from error
+                raise TrainingError(
+                    f"--motion: {error} Or {INTENT!r}, for recorded intents, or {NO_MOTION!r}, for no motion turn."
+                ) from error
         elif self.stage == "motion":
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
         if self.cache and self.shift:
@@ -215,6 +226,11 @@ def recorded(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any configuration
     # What is off is not recorded: a run of before these options goes on.
     if fields["model"]["image_crop"] is None:
         del fields["model"]["image_crop"]
+    if "raw_threshold" in fields:
+        del fields["raw_threshold"]
+        # Earlier runs of the raw labeller had its own threshold, and recorded none.
+        if config.motion == RAW and config.raw_threshold != RawLabeller.threshold:
+            fields["raw_threshold"] = config.raw_threshold or "searched"
     if "recipe" in fields:
         del fields["recipe"]
         fields |= {"recipe": given} if (given := config.recipe.given()) else {}

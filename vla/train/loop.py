@@ -27,18 +27,19 @@ from vla.model.checkpoint import Checkpoint, save_checkpoint
 from vla.model.losses import Objective
 from vla.model.network import LossSums
 from vla.model.prompt import PromptBuilder
+from vla.motion.registry import NO_MOTION
 from vla.train.augment import training_view
 from vla.train.collate import Collate, Placed, Target
 from vla.train.config import LoopConfig, OptimConfig, TrainConfig, recorded
 from vla.train.features import StoredFeatures, feature_files
 from vla.train.initialize import initial_checkpoint
+from vla.train.labels import labels_of
 from vla.train.optim import learning_rate, make_optimizer, set_learning_rate
 from vla.train.progress import Metrics, Progress
 from vla.train.recipe import RecipeConfig
 from vla.train.sources import (
     conventions_by_name,
     instructions_of,
-    labeller_of,
     left_out_of,
     make_sources,
     read_data,
@@ -119,6 +120,7 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
         config.init, config.model, instructions_of(data), config.stage, config.says_motion, config.loop.seed
     )
     sources = make_sources(config, data, checkpoint.prompts)
+    labels = labels_of(config.motion if config.says_motion else NO_MOTION, sources, config.raw_threshold)
     model = checkpoint.config
     view: View | None = training_view(config.shift, model.image_crop, config.recipe)
     if config.cache:
@@ -136,6 +138,7 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
     meant = {name: convention.to_json() for name, convention in conventions_by_name(sources).items()}
     told = {**recorded(config), **checkpoint.training, "processes": accelerator.num_processes, "sources": seen}
     told |= {"conventions": meant, "left_out": left_out_of(data)}
+    told |= {"raw_thresholds": labels.told} if labels.told else {}
     checkpoint = replace(checkpoint, statistics=statistics_by_name(sources, config.recipe.axis_floor), training=told)
     target: Target = "motion" if config.stage == "motion" else "motion_action" if config.says_motion else "action"
     checkpoint.model.objective = objective_of(config.recipe, checkpoint.prompts)
@@ -148,7 +151,7 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
         cropped=model.image_crop < 1,
     )
     loader = MixtureLoader(
-        Mixture(sources, labeller_of(config.motion), drawn, view),
+        Mixture(sources, labels.labeller, drawn, view),
         collate,
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
