@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from vla.data.whole import SkipOptions
 from vla.errors import LabellerError, TrainingError
 from vla.motion.labellers import RawLabeller
 from vla.motion.registry import INTENT, NO_MOTION, RAW, labeller
-from vla.train.recipe import RecipeConfig
+from vla.train.recipe import LoraOptions, RecipeConfig
 
 TrainStage = Literal["motion", "action", "finetune"]
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -51,7 +52,8 @@ class LoopConfig:
     Attributes:
         out: Folder for the checkpoint, the metrics, and the saved states from which training can continue.
         optim: Options of the optimizer.
-        steps: Number of optimizer steps.
+        steps: Number of optimizer steps; if neither this nor --epochs is given, 10000.
+        epochs: How often training goes through the data, in place of --steps; a run says how many steps that is.
         seed: Seed of the shuffling, of the augmentation and of random weights.
         device: Device to train on; "auto" takes a GPU if there is one.
         precision: Number format of the computation; weights stay float32. "auto" is bfloat16 on a GPU and float32 on a
@@ -67,7 +69,8 @@ class LoopConfig:
 
     out: Path
     optim: OptimConfig = field(default_factory=OptimConfig)
-    steps: int = 10_000
+    steps: int | None = None
+    epochs: float | None = None
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     precision: Arithmetic = "auto"
@@ -80,9 +83,24 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         """Refuse a training without steps or samples."""
-        if min(self.steps, self.save_every, self.log_every, self.optim.batch_size, self.optim.micro_batch) < 1:
+        if self.steps is not None and self.epochs is not None:
+            raise TrainingError(
+                f"--steps {self.steps} and --epochs {self.epochs:g} both say how long: give one of them."
+            )
+        if self.epochs is not None and not 0 < self.epochs < float("inf"):
+            raise TrainingError(f"--epochs is {self.epochs}; a number above 0 is expected.")
+        counts = (self.save_every, self.log_every, self.optim.batch_size, self.optim.micro_batch)
+        if min(_STEPS if self.steps is None else self.steps, *counts) < 1:
             raise TrainingError("Steps, batch sizes, --save-every and --log-every must be at least 1.")
 
+    def steps_for(self, samples: int) -> int:
+        """Return the optimizer steps in all, where an epoch has so many samples."""
+        if self.epochs is not None:
+            return max(1, math.ceil(self.epochs * samples / self.optim.batch_size))
+        return _STEPS if self.steps is None else self.steps
+
+
+_STEPS = 10_000
 
 Loop = Annotated[LoopConfig, tyro.conf.arg(name="")]
 """A `LoopConfig` whose options stand on the command line without a prefix."""
@@ -153,6 +171,7 @@ class TrainConfig:
         cache: Folder in which the features of frozen vision encoders are stored, so that each image is encoded once.
         shift: Largest random shift of the training images, in pixels; pixels at the edge are repeated.
         recipe: Options of the training recipe, all off by default.
+        lora: Low-rank adaptation of the language model, off by default.
     """
 
     data: tuple[Path, ...]
@@ -170,6 +189,7 @@ class TrainConfig:
     cache: Path | None = None
     shift: int = 0
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    lora: LoraOptions = field(default_factory=LoraOptions)
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
@@ -226,6 +246,11 @@ def recorded(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any configuration
     # What is off is not recorded: a run of before these options goes on.
     if fields["model"]["image_crop"] is None:
         del fields["model"]["image_crop"]
+    if config.loop.epochs is None:
+        del fields["loop"]["epochs"]
+        fields["loop"]["steps"] = config.loop.steps_for(0)
+    if "lora" in fields and not config.lora.rank:
+        del fields["lora"]
     if "raw_threshold" in fields:
         del fields["raw_threshold"]
         # Earlier runs of the raw labeller had its own threshold, and recorded none.

@@ -90,3 +90,36 @@ _RANGES = {
     "saturation": _BELOW_ONE,
     "hue": (0.0, 0.5),
 }
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Low-rank adaptation (LoRA) of the language model; the projector is trained in full beside it.
+
+    Attributes:
+        rank: Rank of the update of each linear layer of the language model; 0 trains all of its weights. Needs the
+            package peft.
+        alpha: Scale of the updates: they are multiplied by alpha / rank.
+        embeddings: Train the embedding table too, which holds the action tokens; can be left out if --init has learnt
+            to act.
+    """
+
+    rank: int = 0
+    alpha: float = 16.0
+    embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing."""
+        if not (0 <= self.rank <= _LARGEST_RANK and 0 < self.alpha < float("inf")):
+            raise TrainingError(
+                f"--lora.rank is {self.rank} and --lora.alpha {self.alpha}; a whole number from 0 to {_LARGEST_RANK} "
+                "and a number above 0 are expected."
+            )
+
+    @property
+    def scale(self) -> float:
+        """By what updates are multiplied."""
+        return self.alpha / self.rank
+
+
+_LARGEST_RANK = 4096
