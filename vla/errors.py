@@ -7,7 +7,7 @@ A dataset that cannot be read is a `vla.data.errors.DataError`: it names file, e
     ModelError                (exit code 2)
     ├── ActionDataError       actions, statistics or action tokens that cannot be used
     ├── MotionSyntaxError     a text is no sentence of the motion language (in `vla.motion.language`)
-    ├── LabellerError         no labeller of that name, or a plugin that makes none
+    ├── LabellerError         no labeller of that name, a plugin that makes none, or no intents to learn from
     ├── WeightsError          pretrained weights are missing, or do not fit the model (every odd key is listed)
     ├── CheckpointError       a checkpoint folder is incomplete, foreign or damaged
     ├── TokenizerError        a tokenizer lacks the turn or action tokens
@@ -36,7 +36,7 @@ class ActionDataError(ModelError):
 
 
 class LabellerError(ModelError):
-    """No labeller of that name, or a plugin that makes none."""
+    """No labeller of that name, a plugin that makes none, or no intents to learn from."""
 
 
 class WeightsError(ModelError):

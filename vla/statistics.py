@@ -41,7 +41,8 @@ class ActionStatistics:
         std: population standard deviation.
         min: smallest value.
         max: largest value.
-        q01: 1 % quantile, linear interpolation (`numpy.quantile`'s default, as OpenVLA).
+        q01: 1 % quantile, linear interpolation (`numpy.quantile`'s default, as OpenVLA). In a checkpoint that was
+            trained with a floor on the range of an axis, the ends of the widened ranges (`with_axis_floor`).
         q99: 99 % quantile.
         mask: whether the affine normalisation scales the dimension by its quantiles; False for the gripper.
         num_transitions: steps counted.
@@ -83,6 +84,32 @@ def bounds(statistics: ActionStatistics) -> tuple[NDArray[np.float64], NDArray[n
     low, high = np.array(statistics.q01), np.array(statistics.q99)
     rare = np.isin(np.arange(len(DIMENSIONS)), rare_dimensions(statistics))
     return np.where(rare, statistics.min, low), np.where(rare, statistics.max, high)
+
+
+def with_axis_floor(statistics: ActionStatistics, floor: float) -> ActionStatistics:
+    """Return statistics whose narrow ranges are widened, so that action tokens do not magnify jitter.
+
+    The range from q01 to q99 of a translation becomes at least `floor` times the largest one among translations, that
+    of a rotation at least `floor` times the largest one of all six (compare `vla.actions.normalize_scale`). Its middle
+    stays. A constant dimension stays constant, and the gripper as it is.
+
+    q01 and q99 themselves change, so that whoever decodes by OpenVLA's formula decodes by the ranges of training.
+
+    Args:
+        statistics: of the data set.
+        floor: from 0 (nothing changes) to 1.
+    """
+    if not floor:
+        return statistics
+    low, high = bounds(statistics)
+    span = high - low
+    smallest = np.repeat([floor * span[:3].max(), floor * span[:GRIPPER].max(), 0.0], [3, 3, 1])
+    widened = np.where((span > CONSTANT_RANGE) & np.array(statistics.mask), np.maximum(span, smallest), span)
+    middle = (low + high) / 2
+    narrow = widened > span
+    q01 = np.where(narrow, middle - widened / 2, statistics.q01)
+    q99 = np.where(narrow, middle + widened / 2, statistics.q99)
+    return replace(statistics, q01=tuple(q01.tolist()), q99=tuple(q99.tolist()))
 
 
 def rare_dimensions(statistics: ActionStatistics) -> list[int]:

@@ -20,7 +20,8 @@ from vla.model.tokenizer import encode
 from vla.statistics import DIMENSIONS
 from vla.train.collate import Collate, Target
 from vla.train.config import LoopConfig, TrainConfig
-from vla.train.sources import cameras_of, labeller_of, read_data, statistics_to_learn
+from vla.train.labels import labels_as_trained
+from vla.train.sources import cameras_of, read_data, statistics_to_learn
 
 _BATCH = 8
 
@@ -87,7 +88,7 @@ def held_out_samples(checkpoint: Checkpoint, held_out: HeldOut) -> list[Sample]:
     seen = tuple(checkpoint.training.get("sources", {}).get(statistics.dataset, ()))
     source = Source(episodes, statistics, cameras_of(episodes, len(checkpoint.config.cameras), seen))
     options = MixtureConfig(held_out.seed, checkpoint.config.image_size, checkpoint.config.action_horizon)
-    mixture = Mixture([source], labeller_of(checkpoint.training.get("motion", "adaptive")), options)
+    mixture = Mixture([source], labels_as_trained(checkpoint.training, source), options)
     return [mixture[position] for position in range(min(held_out.observations, len(mixture)))]
 
 

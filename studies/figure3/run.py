@@ -28,9 +28,9 @@ from vla.errors import ModelError, TrainingError
 from vla.model.presets import preset
 from vla.model.prompt import PromptBuilder
 from vla.model.tokenizer import make_tokenizer
-from vla.motion.registry import labeller
+from vla.motion.registry import NO_MOTION, labeller
 from vla.train.collate import Target
-from vla.train.config import NO_MOTION, Arithmetic, LoopConfig, ModelOptions, OptimConfig, TrainConfig, TrainStage
+from vla.train.config import Arithmetic, LoopConfig, ModelOptions, OptimConfig, TrainConfig, TrainStage
 from vla.train.initialize import configure
 from vla.train.loop import train
 from vla.train.sources import instructions_of, read_data, statistics_to_learn

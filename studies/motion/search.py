@@ -22,9 +22,9 @@ from studies.motion.scores import accuracy
 from studies.motion.synthetic import TUNING_SEED, synthetic_corpora
 from vla.motion.hmm import HmmLabeller
 from vla.motion.labellers import AdaptiveLabeller, Labeller, RawLabeller
+from vla.motion.tuning import RAW_THRESHOLDS
 
 SETTINGS = Path("results/reference/motion/settings.json")
-RAW_THRESHOLDS = tuple(np.geomspace(1e-5, 3.0, 56).tolist())
 RAW_WINDOWS = (1, 2, 3, 5, 8, 12, 20)
 
 _SUBSET_EPISODES = 3

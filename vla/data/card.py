@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +14,13 @@ import tyro
 from evals.terminal.text import show
 from vla.data.demonstration import Demonstration
 from vla.data.errors import DataError, Where, printable, reading
+from vla.data.intents import known_motion
 from vla.data.read import ReadOptions, check_layouts, dataset_format
 from vla.data.whole import LeftOut, SkipOptions, read_whole
 from vla.motion.labellers import Labeller
 from vla.motion.language import describe
-from vla.motion.registry import labeller
+from vla.motion.registry import RAW, labeller, labeller_names
+from vla.motion.tuning import agreement, tuned_raw
 from vla.statistics import DIMENSIONS, ActionStatistics, rare_in_words, statistics_of, write_statistics
 
 _WIDEST = 200
@@ -64,6 +66,7 @@ class Card:
         statistics: of the actions.
         motion: name of the labeller.
         labels: motion sentence -> steps.
+        agreement: labeller -> share of the steps whose sentence is the expert's intent; empty without known intents.
         instructions: instruction -> episodes.
         left_out: what cannot be used, and why.
         excess: the error if that is more than may be.
@@ -78,6 +81,7 @@ class Card:
     statistics: ActionStatistics
     motion: str
     labels: Counter[str]
+    agreement: Mapping[str, float]
     instructions: Counter[str]
     left_out: LeftOut
     excess: DataError | None
@@ -144,6 +148,7 @@ def make_card(
         statistics=statistics,
         motion=motion,
         labels=_labels(episodes, statistics, chosen),
+        agreement=_agreement(episodes, statistics),
         instructions=Counter(episode.instruction for episode in episodes),
         left_out=left,
         excess=left.excess(directory, len(episodes), len({episode.where.file for episode in episodes})),
@@ -169,6 +174,7 @@ def card_text(card: Card, top: int = 20) -> str:
         ),
         _actions_text(card.statistics),
         _counts_text(f"motion labels ({card.motion}, share of steps)", card.labels, top, share=True),
+        *([_agreement_text(card.agreement)] if card.agreement else []),
         _counts_text("instructions (episodes)", card.instructions, top),
     ]
     if lines := card.left_out.lines():
@@ -182,6 +188,23 @@ def _labels(episodes: list[Demonstration], statistics: ActionStatistics, labelle
         motions = labeller.label(episode.actions, statistics, str(episode.where))
         labels.update(describe(motion) for motion in motions)
     return labels
+
+
+def _agreement(episodes: Sequence[Demonstration], statistics: ActionStatistics) -> dict[str, float]:
+    """Compare every labeller that is installed with the recorded intents; raw also with the threshold of training."""
+    if not any(episode.intents for episode in episodes):
+        return {}
+    known, _ = known_motion(episodes, statistics)
+    tuned = tuned_raw(known, statistics)
+    compared = {name: labeller(name) for name in labeller_names()}
+    compared |= {f"{RAW}, threshold {tuned.threshold:.3g} (searched)": tuned}
+    return {name: agreement(one, known, statistics) for name, one in compared.items()}
+
+
+def _agreement_text(shares: Mapping[str, float]) -> str:
+    best_first = sorted(shares.items(), key=lambda one: -one[1])
+    lines = [f"  {share:>6.1%}  {name}" for name, share in best_first]
+    return "\n".join(["labellers (share of steps whose sentence is the expert's intent)", *lines])
 
 
 def _actions_text(statistics: ActionStatistics) -> str:

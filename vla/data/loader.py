@@ -74,6 +74,11 @@ class MixtureLoader(Generic[Batch]):
             self._taken += self._batch_size * self._shard[1]
             yield batch
 
+    @property
+    def epoch(self) -> int:
+        """Samples of an epoch, over all ranks."""
+        return len(self._mixture)
+
     def state_dict(self) -> dict[str, Any]:
         """Return how far the batches handed out reach, over all ranks; those read ahead do not count."""
         return {"samples": self._taken, "mixture": self._mixture.fingerprint}

@@ -96,6 +96,7 @@ class Sample:
         actions: `[action_horizon, 7]` float32 in the robot's own units, gripper 1 = open; past the end of the episode
             the arm stands still and the gripper keeps its level.
         motion: the sentence of the step's motion, or "" without a labeller.
+        position: of the sample in its mixture.
     """
 
     dataset: str
@@ -106,6 +107,7 @@ class Sample:
     state: NDArray[np.float32]
     actions: NDArray[np.float32]
     motion: str
+    position: int = 0
 
 
 View = Callable[["Mixture", int], tuple[Image, ...] | Features]
@@ -163,6 +165,7 @@ class Mixture:
             state=episode.state[place.step],
             actions=_chunk(episode.actions, place.step, self.config.action_horizon),
             motion=self._sentences(place)[place.step] if self._labeller else "",
+            position=position,
         )
 
     def images(self, position: int) -> tuple[Image, ...]:

@@ -73,6 +73,7 @@ _MODEL_RULES: Mapping[str, Rule] = {
     "motion": SWITCH,
     "action_head": one_of(*get_args(ActionHead)),
     "action_tokenizer": one_of(*get_args(ActionTokens)),
+    "image_crop": Rule("a number above 0 and up to 1", lambda value: type(value) in (int, float) and 0 < value <= 1),
 }
 
 
@@ -181,6 +182,8 @@ class ModelConfig:
         action_tokenizer: what action tokens mean: "centres", 256 bins counted up (`vla.actions.ActionTokenizer`); or
             openvla-mini's 255 bins counted down (`vla.actions.OpenVLAActionTokenizer`), from the end of the added
             tokens ("openvla_extra") or of the words ("openvla").
+        image_crop: share of the area of an image that the model sees: random crops in training, the middle when it
+            acts; 1 for the whole image, as in the paper.
     """
 
     name: str
@@ -197,6 +200,7 @@ class ModelConfig:
     motion: bool = True
     action_head: ActionHead = "autoregressive"
     action_tokenizer: ActionTokens = "centres"
+    image_crop: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse fields that no model can have, and vision encoders whose grids cannot be laid on each other."""
@@ -271,7 +275,7 @@ class ModelConfig:
         return _made(cls, {**data, **read}, f"{where}: model")
 
 
-_ADDED_LATER: frozenset[str] = frozenset({"action_head", "action_tokenizer"})
+_ADDED_LATER: frozenset[str] = frozenset({"action_head", "action_tokenizer", "image_crop"})
 """Fields that older files of the same format lack; there their default is what the model was built with."""
 
 Config = TypeVar("Config", VisionEncoderConfig, LanguageConfig, ModelConfig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -24,6 +24,8 @@ from transformers import (
 from vla.errors import ActionDataError, ImageError, ModelError, listed
 from vla.model.action_head import one_pass_head
 from vla.model.config import LanguageConfig, ModelConfig, VisionEncoderConfig
+from vla.model.crop import centre_cropped
+from vla.model.losses import Objective
 from vla.model.prompt import ACTION, MOTION, TEXT
 
 
@@ -42,6 +44,8 @@ class Batch:
         state: `[B, S]` float32, normalised (`vla.actions.normalize_state`), or None for a model that reads no state.
         actions: `[B, action_horizon, 7]` float32, normalised (`vla.actions.normalize_affine`); None where no action is
             to be learnt.
+        cropped: whether the images are crops already, and not whole images that the model is to crop.
+        dropout: `[B, T, L]` factors of the input embeddings, or None.
     """
 
     token_ids: Tensor
@@ -52,11 +56,13 @@ class Batch:
     features: Tensor | None = None
     state: Tensor | None = None
     actions: Tensor | None = None
+    cropped: bool = False
+    dropout: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Move every tensor to a device."""
-        moved = {name: value.to(device) if value is not None else None for name, value in vars(self).items()}
-        return Batch(**moved)
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
 
 class LossSums(NamedTuple):
@@ -68,12 +74,27 @@ class LossSums(NamedTuple):
         correct: `[3]` of these, those that the model ranks first; of an action of an L1 head, the share of its 7 values
             that lie within `L1_TOLERANCE`.
         row_loss: `[B]` summed loss of every row, without gradient.
+        objective: what is minimised instead, with gradient, where the model has an objective; else None.
     """
 
     loss: Tensor
     tokens: Tensor
     correct: Tensor
     row_loss: Tensor
+    objective: Tensor | None = None
+
+    @property
+    def optimised(self) -> Tensor:
+        """What is minimised, summed over tokens."""
+        return self.loss if self.objective is None else self.objective
+
+    def plus(self, other: LossSums) -> LossSums:
+        """Return the sums over the positions of both; both have an objective, or none has."""
+        objective = None
+        if self.objective is not None and other.objective is not None:
+            objective = self.objective + other.objective
+        sums = (one + more for one, more in zip(self[:4], other[:4], strict=True))
+        return LossSums(*sums, objective)
 
 
 L1_TOLERANCE = 0.05
@@ -121,12 +142,16 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
     Args:
         config: what to build.
         vocabulary: tokens of the tokenizer, action tokens included. The embedding table grows if they do not fit it.
+
+    Attributes:
+        objective: what training minimises; None for the cross-entropy.
     """
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
+        self.objective: Objective | None = None
         self.vision_encoders = nn.ModuleDict(
             {encoder.name: VisionEncoder(encoder, config.image_size) for encoder in config.vision_encoders}
         )
@@ -155,11 +180,12 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         scores: Tensor = self.language.get_output_embeddings()(hidden)
         return scores
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor, cropped: bool = False) -> Tensor:
         """Run the vision encoders.
 
         Args:
             images: `[B, C, H, W, 3]` uint8 RGB, `C` cameras in the order of the configuration.
+            cropped: whether they are crops already; of others a model that learnt from crops sees the middle.
 
         Returns:
             `[B, N, D]` patch features of all cameras, concatenated over encoders by channel, merged `pool` by `pool`.
@@ -169,6 +195,8 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         """
         self._check_images(images)
         pixels = images.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+        if not cropped:
+            pixels = centre_cropped(pixels, self.config.image_crop)
         patches = torch.cat(
             [self.vision_encoders[encoder.name](pixels) for encoder in self.config.vision_encoders], dim=-1
         )
@@ -191,17 +219,20 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         losses = self._loss(hidden, batch)
         if self.action_head is None or self.action_head.values is None:
             return losses
-        regression = self._regression(hidden, batch, self.action_head.values)
-        return LossSums(*(one + other for one, other in zip(losses, regression, strict=True)))
+        return losses.plus(self._regression(hidden, batch, self.action_head.values))
 
     def hidden(self, batch: Batch) -> Tensor:
         """Compute last hidden states, after the final norm: `[B, T, L]`, anything at padding."""
-        features = batch.features if batch.features is not None else self.features(_required_images(batch))
+        features = batch.features
+        if features is None:
+            features = self.features(_required_images(batch), batch.cropped)
         embedded = self.embed_tokens(batch.token_ids)
         observed = self.observation(features, batch.state).to(embedded.dtype)
         embedded = embedded.masked_scatter(batch.observation[..., None], observed)
         if self.action_head is not None:
             embedded = self.action_head.placed(embedded, batch.kinds == ACTION)
+        if batch.dropout is not None:
+            embedded = embedded * batch.dropout.to(embedded.dtype)
         columns = torch.arange(embedded.shape[1], device=embedded.device)
         mask = columns < batch.lengths[:, None]
         hidden: Tensor = self.decoder(inputs_embeds=embedded, attention_mask=mask, use_cache=False).last_hidden_state
@@ -215,6 +246,10 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
         wanted = targets[chosen]
         losses = cross_entropy(scores, wanted, reduction="none")
         right = scores.argmax(dim=-1) == wanted
+        objective = None
+        if self.objective is not None:
+            dimension = self.objective.dimensions_of(targets, kinds)[chosen]
+            objective = self.objective.loss(scores, wanted, losses, kinds[chosen], dimension)
         by_kind = [kinds[chosen] == kind for kind in (MOTION, ACTION, TEXT)]
         rows = torch.zeros(len(kinds), device=losses.device, dtype=losses.dtype)
         return LossSums(
@@ -222,6 +257,7 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
             torch.stack([part.sum() for part in by_kind]),
             torch.stack([(right & part).sum() for part in by_kind]),
             rows.index_add(0, chosen.nonzero()[:, 0], losses.detach()),
+            objective,
         )
 
     def _regression(self, hidden: Tensor, batch: Batch, values: nn.Module) -> LossSums:
@@ -238,6 +274,7 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
             torch.stack([none, chosen.sum(), none]),
             torch.stack([none, near, none]),
             rows.index_add(0, chosen.nonzero()[:, 0], errors.detach().sum(dim=1)),
+            None if self.objective is None else self.objective.regression(errors),
         )
 
     def _check_images(self, images: Tensor) -> None:

@@ -9,6 +9,13 @@ from vla.errors import LabellerError, listed
 from vla.motion.labellers import Labeller
 
 GROUP = "vla_eval.labellers"
+NO_MOTION, INTENT, RAW = "none", "intent", "raw"
+"""Words of `--motion`: no motion turn, the recorded intents (no labeller), and the labeller with a threshold."""
+
+
+def labeller_names() -> list[str]:
+    """Return the names of the labellers that are installed, sorted."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
 
 
 def labeller(name: str) -> Labeller:

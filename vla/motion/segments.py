@@ -152,7 +152,9 @@ class SegmentLabeller(Labeller):
         mean = np.abs(sums) / count
         spread = np.maximum(squares - count * mean**2, 0)
         speed = np.sqrt((mean**2).sum(axis=1, keepdims=True))
-        at_rest = np.maximum(self.rest_speed + self.rest_noise * noise, np.repeat([self.leak, self.turn_leak], 3) * speed)
+        at_rest = np.maximum(
+            self.rest_speed + self.rest_noise * noise, np.repeat([self.leak, self.turn_leak], 3) * speed
+        )
         moved = spread + count * np.maximum(mean - at_rest, 0) ** 2
         weight = 0.5 * self.evidence * (count + self.prior_steps)
         rest = weight * np.log((moved / noise**2 + self.prior_steps) / (count + self.prior_steps))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,7 +16,9 @@ from vla.model.network import Batch
 from vla.model.prompt import PromptBuilder, TokenSequence
 from vla.motion.language import all_motions, describe
 from vla.statistics import ActionStatistics
+from vla.train.augment import embedding_dropout, perturbed_state
 from vla.train.features import stacked_features
+from vla.train.recipe import RecipeConfig
 
 
 class Placed(NamedTuple):
@@ -38,12 +40,18 @@ class Collate:
         statistics: by dataset, to normalise actions and states.
         target: what the model learns to say.
         width: tokens to which sequences are padded at least (`widest`); 0 pads to the longest of a batch.
+        recipe: how states and embeddings change at random; by default they do not.
+        seed: of these changes.
+        cropped: whether the samples' images are crops already.
     """
 
     prompts: PromptBuilder
     statistics: Mapping[str, ActionStatistics]
     target: Target
     width: int = 0
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    seed: int = 0
+    cropped: bool = False
 
     def __call__(self, samples: Sequence[Sample]) -> Placed:
         """Return the batch on the CPU with the place of each row."""
@@ -54,13 +62,24 @@ class Collate:
             images = torch.from_numpy(np.stack([np.stack(list(sample.seen)) for sample in samples]))
         state = None
         if self.prompts.config.proprio_dim:
-            rows = [normalize_state(sample.state, self.statistics[sample.dataset]) for sample in samples]
-            state = torch.from_numpy(np.stack(rows))
+            state = torch.from_numpy(np.stack([self._state(sample) for sample in samples]))
         actions = None
         if self.target != "motion":
             actions = torch.from_numpy(np.stack([self._normalized(sample) for sample in samples]).astype(np.float32))
         places = [f"{sample.dataset}, {sample.episode}, step {sample.step}" for sample in samples]
-        return Placed(padded(sequences, images, features, state, actions, self.width), places)
+        batch = padded(sequences, images, features, state, actions, self.width)
+        batch = replace(batch, cropped=self.cropped)
+        if self.recipe.dropout:
+            width = int(self.prompts.config.language.model["hidden_size"])
+            positions = [sample.position for sample in samples]
+            factors = embedding_dropout(batch.lengths.tolist(), width, self.recipe.dropout, self.seed, positions)
+            rest = batch.token_ids.shape[1] - factors.shape[1]
+            batch = replace(batch, dropout=torch.nn.functional.pad(factors, (0, 0, 0, rest), value=1))
+        return Placed(batch, places)
+
+    def _state(self, sample: Sample) -> NDArray[np.float32]:
+        normalized = normalize_state(sample.state, self.statistics[sample.dataset])
+        return perturbed_state(normalized, self.recipe, self.seed, sample.position)
 
     def _sequence(self, sample: Sample) -> TokenSequence:
         actions = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,10 +13,11 @@ from vla.data.read import ReadOptions, check_layouts
 from vla.data.whole import SkipOptions
 from vla.errors import LabellerError, TrainingError
 from vla.model.config import ActionHead
-from vla.motion.registry import labeller
+from vla.motion.labellers import RawLabeller
+from vla.motion.registry import INTENT, NO_MOTION, RAW, labeller
+from vla.train.recipe import LoraOptions, RecipeConfig
 
 TrainStage = Literal["motion", "action", "finetune"]
-NO_MOTION = "none"
 Precision = Literal["float32", "float16", "bfloat16"]
 Arithmetic = Literal["auto", "float32", "bfloat16"]
 
@@ -51,7 +53,8 @@ class LoopConfig:
     Attributes:
         out: Folder for the checkpoint, the metrics, and the saved states from which training can continue.
         optim: Options of the optimizer.
-        steps: Number of optimizer steps.
+        steps: Number of optimizer steps; if neither this nor --epochs is given, 10000.
+        epochs: How often training goes through the data, in place of --steps; a run says how many steps that is.
         seed: Seed of the shuffling, of the augmentation and of random weights.
         device: Device to train on; "auto" takes a GPU if there is one.
         precision: Number format of the computation; weights stay float32. "auto" is bfloat16 on a GPU and float32 on a
@@ -69,7 +72,8 @@ class LoopConfig:
 
     out: Path
     optim: OptimConfig = field(default_factory=OptimConfig)
-    steps: int = 10_000
+    steps: int | None = None
+    epochs: float | None = None
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     precision: Arithmetic = "auto"
@@ -83,9 +87,24 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         """Refuse a training without steps or samples."""
-        if min(self.steps, self.save_every, self.log_every, self.optim.batch_size, self.optim.micro_batch) < 1:
+        if self.steps is not None and self.epochs is not None:
+            raise TrainingError(
+                f"--steps {self.steps} and --epochs {self.epochs:g} both say how long: give one of them."
+            )
+        if self.epochs is not None and not 0 < self.epochs < float("inf"):
+            raise TrainingError(f"--epochs is {self.epochs}; a number above 0 is expected.")
+        counts = (self.save_every, self.log_every, self.optim.batch_size, self.optim.micro_batch)
+        if min(_STEPS if self.steps is None else self.steps, *counts) < 1:
             raise TrainingError("Steps, batch sizes, --save-every and --log-every must be at least 1.")
 
+    def steps_for(self, samples: int) -> int:
+        """Return the optimizer steps in all, where an epoch has so many samples."""
+        if self.epochs is not None:
+            return max(1, math.ceil(self.epochs * samples / self.optim.batch_size))
+        return _STEPS if self.steps is None else self.steps
+
+
+_STEPS = 10_000
 
 Loop = Annotated[LoopConfig, tyro.conf.arg(name="")]
 """A `LoopConfig` whose options stand on the command line without a prefix."""
@@ -109,6 +128,8 @@ class ModelOptions:
             paper; "parallel", all tokens in one forward pass; or "l1", all values in one forward pass, learned with an
             L1 loss. A checkpoint that had another head gets a new one.
         freeze_vision_encoders: Do not train the vision encoders.
+        image_crop: Share of the area of each image that the model sees: a crop at a random place in training, the
+            middle of the image when it acts; if not given, 1, the whole image, as in the paper.
     """
 
     preset: str | None = None
@@ -120,6 +141,7 @@ class ModelOptions:
     action_horizon: int | None = None
     action_head: ActionHead | None = None
     freeze_vision_encoders: bool = False
+    image_crop: float | None = None
 
     def filled(self) -> ModelOptions:
         """Return the options, with the default value of each option that is not given."""
@@ -139,8 +161,11 @@ class TrainConfig:
         loop: Options of the training loop.
         stage: Stage of the training: "motion" is the paper's pretraining on motion, "action" is pretraining on actions
             alone (the paper's ablation), "finetune" is the fine-tuning that follows either of them.
-        motion: Labeller that writes the motion sentences: raw, adaptive, hmm, segments or a plugin's; "none" trains
-            without motion sentences.
+        motion: Labeller that writes the motion sentences: raw, adaptive, hmm, segments or a plugin's; "intent" takes
+            what the experts of recorded demonstrations meant to do; "none" trains without motion sentences.
+        raw_threshold: Threshold of --motion raw, in the units of the dataset (ECoT has 0.03, for Bridge). If not given,
+            it is searched for each dataset: the one that agrees best with the recorded intents or, where there are
+            none, with the labels of hmm.
         init: Weights to start from: "scratch" (pretrained vision encoders and language model), a checkpoint folder, or
             a Prismatic .pt file.
         model: The model to build; if --init is a checkpoint folder, the checkpoint decides what is not given.
@@ -153,12 +178,15 @@ class TrainConfig:
             dataset.
         cache: Folder in which the features of frozen vision encoders are stored, so that each image is encoded once.
         shift: Largest random shift of the training images, in pixels; pixels at the edge are repeated.
+        recipe: Options of the training recipe, all off by default.
+        lora: Low-rank adaptation of the language model, off by default.
     """
 
     data: tuple[Path, ...]
     loop: Loop
     stage: TrainStage = "finetune"
     motion: str = "adaptive"
+    raw_threshold: float | None = None
     init: str = "scratch"
     model: ModelOptions = field(default_factory=ModelOptions)
     read: Annotated[ReadOptions, tyro.conf.arg(name="")] = field(default_factory=ReadOptions)
@@ -168,6 +196,8 @@ class TrainConfig:
     cameras: tuple[str, ...] = ()
     cache: Path | None = None
     shift: int = 0
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    lora: LoraOptions = field(default_factory=LoraOptions)
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
@@ -176,15 +206,27 @@ class TrainConfig:
         if self.weights and len(self.weights) != len(self.data):
             raise TrainingError(f"--weights has {len(self.weights)} numbers for {len(self.data)} folders of --data.")
         check_layouts(self.read.layout, self.data)
-        if self.motion != NO_MOTION:
+        if self.raw_threshold is not None and not (self.motion == RAW and 0 < self.raw_threshold < float("inf")):
+            raise TrainingError(
+                f"--raw-threshold {self.raw_threshold} is for --motion raw alone, and must be above 0; --motion is "
+                f"{self.motion!r}."
+            )
+        if self.motion not in (NO_MOTION, INTENT):
             try:
                 labeller(self.motion)
             except LabellerError as error:
-                raise TrainingError(f"--motion: {error} Or {NO_MOTION!r}, for no motion turn.") from error
+                raise TrainingError(
+                    f"--motion: {error} Or {INTENT!r}, for recorded intents, or {NO_MOTION!r}, for no motion turn."
+                ) from error
         elif self.stage == "motion":
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
         if self.cache and self.shift:
             raise TrainingError("--cache keeps features of the images as they are: --shift cannot change them.")
+        if self.cache and self.recipe.jitters:
+            raise TrainingError(
+                "--cache keeps features of the images as they are: brightness, contrast, saturation and hue cannot "
+                "change them. Leave --cache or these options out."
+            )
 
     @property
     def says_motion(self) -> bool:
@@ -209,6 +251,22 @@ def recorded(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any configuration
     fields = asdict(config)
     if not Path(config.init).is_dir():
         fields["model"] = asdict(config.model.filled())
+    # What is off is not recorded: a run of before these options goes on.
+    if fields["model"]["image_crop"] is None:
+        del fields["model"]["image_crop"]
+    if config.loop.epochs is None:
+        del fields["loop"]["epochs"]
+        fields["loop"]["steps"] = config.loop.steps_for(0)
+    if "lora" in fields and not config.lora.rank:
+        del fields["lora"]
+    if "raw_threshold" in fields:
+        del fields["raw_threshold"]
+        # Earlier runs of the raw labeller had its own threshold, and recorded none.
+        if config.motion == RAW and config.raw_threshold != RawLabeller.threshold:
+            fields["raw_threshold"] = config.raw_threshold or "searched"
+    if "recipe" in fields:
+        del fields["recipe"]
+        fields |= {"recipe": given} if (given := config.recipe.given()) else {}
     return {name: _plain(value) for name, value in {**fields.pop("loop"), **fields}.items()}
 
 

@@ -73,6 +73,7 @@ def _feature_file(model: MotionVLA, source: Source, vision_encoders: str, folder
         [[identity(e.cameras[name]) for name in source.cameras] for e in source.episodes],
         [(str(e.where), [e.start(i) for i in range(e.num_starts)], e.actions.tobytes()) for e in source.episodes],
         *([str(torch.get_autocast_dtype(device))] if torch.is_autocast_enabled(device) else []),
+        *([("image_crop", model.config.image_crop)] if model.config.image_crop < 1 else []),
     )
     path = folder / f"{source.name}-{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}.npy"
     starts = sum(episode.num_starts for episode in source.episodes)

@@ -82,6 +82,7 @@ def _continued(folder: Path, options: ModelOptions, stage: Stage, motion: bool, 
         action_horizon=config.action_horizon if options.action_horizon is None else options.action_horizon,
         proprio_dim=config.proprio_dim if options.proprio_dim is None else options.proprio_dim,
         action_head=config.action_head if options.action_head is None else options.action_head,
+        image_crop=config.image_crop if options.image_crop is None else options.image_crop,
     )
     if config.proprio_dim != model.config.proprio_dim:
         with _seeded(seed):
@@ -130,7 +131,8 @@ def _refuse_others(folder: Path, options: ModelOptions, config: ModelConfig) -> 
 
 def _built(config: ModelConfig, options: ModelOptions) -> dict[str, Any]:
     """Return the options as what was built, as plain JSON data."""
-    return {
+    crop = {"image_crop": config.image_crop} if config.image_crop != 1 else {}
+    return crop | {
         "preset": config.name,
         "pretrained": options.pretrained,
         "tokenizer": config.language.tokenizer,
@@ -170,6 +172,7 @@ def configure(options: ModelOptions, motion: bool) -> ModelConfig:
         image_size=options.image_size or base.image_size,
         cameras=options.views or (),
         proprio_dim=options.proprio_dim or 0,
+        image_crop=1.0 if options.image_crop is None else options.image_crop,
         action_horizon=options.action_horizon or 0,
         action_head=options.action_head or base.action_head,
         motion=motion,

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -21,21 +23,26 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vla.data.loader import MixtureLoader
-from vla.data.mixture import Mixture, MixtureConfig, View
+from vla.data.mixture import Mixture, MixtureConfig, Source, View
 from vla.errors import DivergedError, StoppedError, TrainingError, listed
 from vla.model.checkpoint import Checkpoint, save_checkpoint
+from vla.model.losses import Objective
 from vla.model.network import LossSums
+from vla.model.prompt import PromptBuilder
+from vla.motion.registry import NO_MOTION
+from vla.train.augment import training_view
 from vla.train.collate import Collate, Placed, Target, widest
 from vla.train.config import LoopConfig, OptimConfig, TrainConfig, recorded
 from vla.train.features import StoredFeatures, feature_files
 from vla.train.initialize import initial_checkpoint
+from vla.train.labels import labels_of
+from vla.train.lora import add_lora, merged
 from vla.train.optim import learning_rate, make_optimizer, set_learning_rate
 from vla.train.progress import Metrics, Progress
+from vla.train.recipe import RecipeConfig
 from vla.train.sources import (
-    Shifted,
     conventions_by_name,
     instructions_of,
-    labeller_of,
     left_out_of,
     make_sources,
     read_data,
@@ -54,10 +61,12 @@ class TrainingRun:
     Attributes:
         checkpoint: the model to train, with what is saved beside it.
         loader: micro batches of this process, endless and resumable.
+        merge: makes a checkpoint's weights of those that are trained.
     """
 
     checkpoint: Checkpoint
     loader: MixtureLoader[Placed]
+    merge: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
 
 
 def train(config: TrainConfig) -> None:
@@ -90,23 +99,27 @@ def optimize(run: TrainingRun, config: LoopConfig, accelerator: Accelerator, sta
         model.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     speed_up(model, accelerator.device, config.compile)
     prepared, optimizer = accelerator.prepare(model, optimizer)
-    first = state.restore(accelerator, run.loader)
+    steps = config.steps_for(run.loader.epoch)
+    if config.epochs is not None and accelerator.is_main_process:
+        drawn = f"{run.loader.epoch} samples in batches of {config.optim.batch_size}"
+        sys.stderr.write(f"--epochs {config.epochs:g}: {steps} steps ({drawn})\n")
+    first = state.restore(accelerator, run.loader, steps)
     batches = iter(run.loader)
     accumulated = accumulation(config.optim, accelerator)
     told = dict(run.checkpoint.training)
-    progress = Progress(config.out, config.steps, config.report, accelerator.is_main_process, told)
+    progress = Progress(config.out, steps, config.report, accelerator.is_main_process, told)
     with progress, sigterm_noted() as asked_to_stop:
-        for step in range(first, config.steps):
-            set_learning_rate(optimizer, learning_rate(step, config.steps, config.optim))
+        for step in range(first, steps):
+            set_learning_rate(optimizer, learning_rate(step, steps, config.optim))
             micro = [_moved(next(batches), accelerator.device) for _ in range(accumulated)]
             metrics = _step(prepared, optimizer, micro, config.optim.clip, accelerator)
-            if step % config.log_every == 0 or step + 1 == config.steps:
+            if step % config.log_every == 0 or step + 1 == steps:
                 progress.say(step, metrics, optimizer.param_groups[0]["lr"], config.optim.batch_size)
             stops = _any(asked_to_stop(), accelerator)
-            if (step + 1) % config.save_every == 0 or step + 1 == config.steps or stops:
+            if (step + 1) % config.save_every == 0 or step + 1 == steps or stops:
                 _save(prepared, run, config, accelerator)
                 state.save(accelerator, run.loader, step + 1)
-            if stops and step + 1 < config.steps:
+            if stops and step + 1 < steps:
                 raise StoppedError(f"SIGTERM came: stopped and saved after step {step + 1}; the same command goes on.")
 
 
@@ -119,11 +132,9 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
         config.init, config.model, texts, config.stage, config.says_motion, config.loop.seed
     )
     sources = make_sources(config, data, checkpoint.prompts)
-    view: View | None = Shifted(config.shift) if config.shift else None
-    if config.cache:
-        with accelerator.main_process_first(), accelerator.autocast():
-            view = StoredFeatures(feature_files(checkpoint.model.to(accelerator.device), sources, config.cache))
+    labels = labels_of(config.motion if config.says_motion else NO_MOTION, sources, config.raw_threshold)
     model = checkpoint.config
+    view = _view(config, checkpoint, sources, accelerator)
     drawn = MixtureConfig(config.loop.seed, model.image_size, model.action_horizon)
     if accelerator.is_main_process:
         say_left_out(sources, data)
@@ -131,17 +142,56 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
     meant = {name: convention.to_json() for name, convention in conventions_by_name(sources).items()}
     told = {**recorded(config), **checkpoint.training, "processes": accelerator.num_processes, "sources": seen}
     told |= {"conventions": meant, "left_out": left_out_of(data)}
-    checkpoint = replace(checkpoint, statistics=statistics_by_name(sources), training=told)
+    told |= {"raw_thresholds": labels.told} if labels.told else {}
+    checkpoint = replace(checkpoint, statistics=statistics_by_name(sources, config.recipe.axis_floor), training=told)
     target: Target = "motion" if config.stage == "motion" else "motion_action" if config.says_motion else "action"
     width = widest(checkpoint.prompts, texts, target) if config.loop.compile else 0
+    checkpoint.model.objective = objective_of(config.recipe, checkpoint.prompts)
+    collate = Collate(
+        checkpoint.prompts,
+        checkpoint.statistics,
+        target,
+        width,
+        config.recipe,
+        seed=config.loop.seed,
+        cropped=model.image_crop < 1,
+    )
     loader = MixtureLoader(
-        Mixture(sources, labeller_of(config.motion), drawn, view),
-        Collate(checkpoint.prompts, checkpoint.statistics, target, width),
+        Mixture(sources, labels.labeller, drawn, view),
+        collate,
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
         workers=config.loop.workers,
     )
+    if config.lora.rank:
+        add_lora(checkpoint.model, config.lora, config.loop.seed)
+        return TrainingRun(checkpoint, loader, partial(merged, scale=config.lora.scale))
     return TrainingRun(checkpoint, loader)
+
+
+def _view(
+    config: TrainConfig, checkpoint: Checkpoint, sources: Sequence[Source], accelerator: Accelerator
+) -> View | None:
+    """Return what training sees of the sources; None for their images as they are."""
+    area = checkpoint.config.image_crop
+    if not config.cache:
+        return training_view(config.shift, area, config.recipe)
+    if area < 1:
+        raise TrainingError(
+            f"--cache keeps features of whole images, and the model learns from crops of {area:g} of their area. Leave "
+            "--cache out, or give --model.image-crop 1."
+        )
+    with accelerator.main_process_first(), accelerator.autocast():
+        return StoredFeatures(feature_files(checkpoint.model.to(accelerator.device), sources, config.cache))
+
+
+def objective_of(recipe: RecipeConfig, prompts: PromptBuilder) -> Objective | None:
+    """Return what a recipe minimises; None for the mean cross-entropy of all tokens."""
+    if not recipe.weighs:
+        return None
+    ends = prompts.actions.encode([-1.0, 1.0])
+    weights = recipe.motion_weight, recipe.action_weight, recipe.dimension_weights
+    return Objective(int(ends.min()), recipe.soft_bins, *weights)
 
 
 def accumulation(config: OptimConfig, accelerator: Accelerator) -> int:
@@ -176,7 +226,7 @@ def _step(
             part: LossSums = model(placed.batch)
             _check_finite(part, placed)
             # Processes average their gradients, so each one's share of the mean is scaled up by their number.
-            accelerator.backward(part.loss / tokens * accelerator.num_processes)
+            accelerator.backward(part.optimised / tokens * accelerator.num_processes)
         sums.append(part)
     norm = accelerator.clip_grad_norm_(model.parameters(), clip)
     if not math.isfinite(norm):
@@ -190,11 +240,14 @@ def _step(
     counts = accelerator.reduce(_total([part.tokens for part in sums]), reduction="sum").tolist()
     right = accelerator.reduce(_total([part.correct for part in sums]), reduction="sum").tolist()
     motion, action, text = [hits / count if count else None for hits, count in zip(right, counts, strict=True)]
-    return Metrics(float(loss / tokens), motion, action, text, float(norm))
+    other = None
+    if sums[0].objective is not None:
+        other = float(accelerator.reduce(_total([part.optimised.detach() for part in sums]), reduction="sum") / tokens)
+    return Metrics(float(loss / tokens), motion, action, text, float(norm), other)
 
 
 def _save(model: torch.nn.Module, run: TrainingRun, config: LoopConfig, accelerator: Accelerator) -> None:
-    weights = accelerator.get_state_dict(model)
+    weights = run.merge(accelerator.get_state_dict(model))
     if accelerator.is_main_process:
         save_checkpoint(config.out / "checkpoint", run.checkpoint, weights, config.save_dtype)
     accelerator.wait_for_everyone()

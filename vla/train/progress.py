@@ -28,6 +28,7 @@ class Metrics(NamedTuple):
         action_accuracy: of action tokens.
         text_accuracy: of other text.
         gradient_norm: before clipping.
+        objective: mean of what is minimised where that is not the cross-entropy (soft targets, weights), else None.
     """
 
     loss: float
@@ -35,6 +36,7 @@ class Metrics(NamedTuple):
     action_accuracy: float | None
     text_accuracy: float | None
     gradient_norm: float
+    objective: float | None = None
 
 
 class Progress:

@@ -19,10 +19,8 @@ from vla.data.mixture import Mixture, Source
 from vla.data.whole import Whole, read_whole
 from vla.errors import PromptError, TrainingError
 from vla.model.prompt import PromptBuilder
-from vla.motion.labellers import Labeller
-from vla.motion.registry import labeller
-from vla.statistics import ActionStatistics, rare_in_words, statistics_of, with_state
-from vla.train.config import NO_MOTION, TrainConfig
+from vla.statistics import ActionStatistics, rare_in_words, statistics_of, with_axis_floor, with_state
+from vla.train.config import TrainConfig
 
 _log = logging.getLogger("vla.data")
 
@@ -113,14 +111,12 @@ def _short_enough(whole: Whole, prompts: PromptBuilder) -> list[Demonstration]:
     return kept
 
 
-def labeller_of(motion: str) -> Labeller | None:
-    """Return the labeller that `--motion` names."""
-    return None if motion == NO_MOTION else labeller(motion)
+def statistics_by_name(sources: Sequence[Source], floor: float = 0.0) -> Mapping[str, ActionStatistics]:
+    """Return the action statistics of every source by its name, with a floor on the range of an axis for its tokens.
 
-
-def statistics_by_name(sources: Sequence[Source]) -> Mapping[str, ActionStatistics]:
-    """Return the action statistics of every source by its name."""
-    return {source.name: source.statistics for source in sources}
+    Motion labels are made from the source's own statistics: they have floors of their own.
+    """
+    return {source.name: with_axis_floor(source.statistics, floor) for source in sources}
 
 
 def conventions_by_name(sources: Sequence[Source]) -> Mapping[str, Convention]:

@@ -75,7 +75,7 @@ class RunState:
             replace_folder(partial, self._folder / _STATE)
         accelerator.wait_for_everyone()
 
-    def restore(self, accelerator: Accelerator, loader: MixtureLoader[Any]) -> int:
+    def restore(self, accelerator: Accelerator, loader: MixtureLoader[Any], steps: int) -> int:
         """Load the last saved state, if there is one, and forget metrics of later steps.
 
         Returns:
@@ -89,7 +89,7 @@ class RunState:
         if not state.is_dir() and old.is_dir() and accelerator.is_main_process:
             old.rename(state)
         accelerator.wait_for_everyone()
-        done = self._load(state, accelerator, loader) if state.is_dir() else 0
+        done = self._load(state, accelerator, loader, steps) if state.is_dir() else 0
         if accelerator.is_main_process:
             self._forget_metrics(done)
         return done
@@ -125,16 +125,16 @@ class RunState:
                 )
         write_text(path, json.dumps(self._told, indent=2) + "\n")
 
-    def _load(self, state: Path, accelerator: Accelerator, loader: MixtureLoader[Any]) -> int:
+    def _load(self, state: Path, accelerator: Accelerator, loader: MixtureLoader[Any], steps: int) -> int:
         way_out = f"Put a copy of {state} in its place, or remove it to train again from the first step."
         position = read_object(state / _POSITION, TrainingError, way_out)
-        done, steps = position.get("step"), self._told["steps"]
+        done = position.get("step")
         if type(done) is not int or not isinstance(position.get("loader"), dict):
             raise TrainingError(f"{state / _POSITION} is damaged: it says no step or no place in the data. {way_out}")
         if done > steps:
             raise TrainingError(
-                f"The run in {self._folder} has done {done} steps, and --steps {steps} asks for fewer. Its checkpoint "
-                "is that of the last step; give another --out for a shorter run."
+                f"The run in {self._folder} has done {done} steps, and {self._asked(steps)} asks for fewer. Its "
+                "checkpoint is that of the last step; give another --out for a shorter run."
             )
         try:
             loader.load_state_dict(position["loader"])
@@ -150,6 +150,11 @@ class RunState:
             raise TrainingError(f"{state} is damaged: {str(error).partition(chr(10))[0]}. {way_out}") from error
         return done
 
+    def _asked(self, steps: int) -> str:
+        """Return the option that says how long the run is."""
+        epochs = self._told.get("epochs")
+        return f"--steps {steps}" if epochs is None else f"--epochs {epochs:g} ({steps} steps)"
+
     def _forget_metrics(self, done: int) -> None:
         path = self._folder / METRICS
         if path.is_file():
@@ -160,7 +165,7 @@ class RunState:
 
 def _may_change(told: Mapping[str, Any]) -> set[str]:
     """Return the options that this run may have otherwise than when it was started."""
-    return MAY_CHANGE | ({"steps"} if told.get("optim.schedule") == "constant" else set())
+    return MAY_CHANGE | ({"steps", "epochs"} if told.get("optim.schedule") == "constant" else set())
 
 
 def _flat(told: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
