@@ -17,8 +17,9 @@ from typing import Any
 import tyro
 
 from evals.config import RunConfig, task_ids
-from evals.demos.drawn import View, cameras_of, height_of
+from evals.demos.drawn import View, cameras_of, height_of, resized
 from evals.demos.exports import bring_up_to_date
+from evals.demos.pictures import ImageFormat, is_lossless, repack
 from evals.errors import RunFolderError, RunIncompleteError, UsageError
 from evals.policies.replay import Replay
 from evals.progress import ConsoleProgress
@@ -55,6 +56,8 @@ class RecordConfig:
         every: Number of control steps between rendered images; 0 renders none, and `vla-eval render` can do it later.
         cameras: Names of the cameras to render; all cameras of the suite by default.
         size: Height of the rendered images in pixels; the protocol's height by default.
+        image_format: How images are stored: "webp" and "png" are lossless, "jpeg" (quality 95) is less than half as
+            large as "webp".
         gates: Test the conventions of the suite with gates before the first episode.
     """
 
@@ -72,6 +75,7 @@ class RecordConfig:
     every: int = 1
     cameras: tuple[str, ...] = ()
     size: int | None = None
+    image_format: ImageFormat = "webp"
     gates: bool = True
 
 
@@ -86,6 +90,10 @@ class RenderConfig:
         size: Height of the rendered images in pixels; the protocol's height by default.
         trials: Number of episodes of each task to render; all episodes by default.
         workers: Number of worker processes; one per physical core by default.
+        image_format: How images are stored: "webp" and "png" are lossless, "jpeg" (quality 95) is less than half as
+            large as "webp". JPEG images are a view of their own, with "-jpeg" in the folder's name.
+        repack: Rewrite the images that an earlier version stored as raw arrays, in the lossless format, about a quarter
+            as large; each array is removed once the new file was read back and is equal.
     """
 
     folder: tyro.conf.Positional[Path]
@@ -94,6 +102,8 @@ class RenderConfig:
     size: int | None = None
     trials: int | None = None
     workers: int | None = None
+    image_format: ImageFormat = "webp"
+    repack: bool = False
 
 
 def record_command(arguments: list[str]) -> int:
@@ -107,7 +117,8 @@ def record_command(arguments: list[str]) -> int:
     height_of(suite, config.size)
     record(config)
     if config.every:
-        render(RenderConfig(config.out, config.every, config.cameras, config.size, None, config.workers))
+        drawn = RenderConfig(config.out, config.every, config.cameras, config.size)
+        render(replace(drawn, workers=config.workers, image_format=config.image_format))
     bring_up_to_date(config.out, read_manifest(config.out), exporters)
     return 0
 
@@ -117,6 +128,8 @@ def render_command(arguments: list[str]) -> int:
     config = tyro.cli(RenderConfig, args=arguments, prog="vla-eval render")
     if config.every < 1:
         raise UsageError(f"--every is {config.every}; it must be at least 1.")
+    if config.repack and not is_lossless(config.image_format):
+        raise UsageError(f"--repack keeps images as they are: {config.image_format} would change them.")
     render(config)
     return 0
 
@@ -168,13 +181,16 @@ def render(config: RenderConfig) -> None:
     manifest = read_manifest(config.folder)
     suite = load_suite(manifest["suite"])
     cameras, size = cameras_of(suite, config.cameras), height_of(suite, config.size)
-    view = View(config.folder / "images" / f"{size}px-every{config.every}", cameras, config.every)
+    lossy = "" if is_lossless(config.image_format) else f"-{config.image_format}"
+    view = View(config.folder / "images" / f"{size}px-every{config.every}{lossy}", cameras, config.every)
+    if config.repack:
+        repack(view.folder, config.every, config.image_format)
     chosen = view.lacks(_first_of_each_task(manifest["episodes"], config.trials))
     if not chosen:
         return
-    sized = _resized(suite, size)
+    sized = resized(suite, size)
     traces = {(e["task"], e["initial_state"], e["seed"]): config.folder / e["trace"] for e in manifest["episodes"]}
-    policy = Replay(sized, traces, view.folder, cameras, config.every)
+    policy = Replay(sized, traces, view.folder, cameras, config.every, config.image_format)
     episodes = [Episode(sized.name, e["task"], e["initial_state"], e["seed"], sized.protocol.hash) for e in chosen]
     folder = view.run_folder(chosen)
     plain = RunConfig(suite.name, "replay", workers=config.workers, out=folder, gates=False)
@@ -274,12 +290,3 @@ def _write_manifest(config: RecordConfig, suite: Suite, wanted: Mapping[int, int
     partial = config.out / f"{MANIFEST}.partial"
     partial.write_text(json.dumps(manifest, indent=1) + "\n")
     partial.replace(config.out / MANIFEST)
-
-
-def _resized(suite: Suite, height: int) -> Suite:
-    """Return the suite with images of another height; the protocol hash changes, what happens in episodes does not."""
-    cameras = tuple(
-        replace(camera, height=height, width=round(camera.width * height / camera.height))
-        for camera in suite.protocol.cameras
-    )
-    return replace(suite, protocol=replace(suite.protocol, cameras=cameras))

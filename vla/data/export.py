@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vla.data.demos import MANIFEST, read_demos
+from vla.data.drawn import drawn_files, every_of
 from vla.data.errors import DataError, Where
 from vla.data.lerobot_writer import LeRobotWriter
 
@@ -29,8 +30,8 @@ def export(demonstrations: Path, target: Path) -> None:
     entries = {entry["trace"]: entry for entry in manifest["episodes"]}
     views = [
         path.name
-        for path in sorted((demonstrations / "images").glob("*px-every1"))
-        if all(any(path.glob(f"{Path(trace).stem}.*.npy")) for trace in entries)
+        for path in sorted((demonstrations / "images").glob("*px-every1*"))
+        if every_of(path) == 1 and {Path(trace).stem for trace in entries} <= drawn_files(path).keys()
     ]
     written = 0
     with LeRobotWriter(target, fps=round(manifest["control_hz"]), robot_type=manifest["robot"]) as writer:
