@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,9 +51,15 @@ class Batch:
     state: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        """Move every tensor to a device."""
-        moved = {name: value.to(device) if value is not None else None for name, value in vars(self).items()}
-        return Batch(**moved)
+        """Move every tensor to a device; pinned ones while the device computes."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Copy every tensor to page-locked memory; torch's data loader calls this."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(**{name: None if value is None else change(value) for name, value in vars(self).items()})
 
 
 class LossSums(NamedTuple):

@@ -55,7 +55,8 @@ class LoopConfig:
         device: Device to train on; "auto" takes a GPU if there is one.
         precision: Number format of the computation; weights stay float32. "auto" is bfloat16 on a GPU and float32 on a
             CPU; a CPU with bfloat16 instructions is two to three times faster with bfloat16.
-        workers: Number of processes that load data ahead of the training, for each training process.
+        workers: Number of processes that load data ahead of the training, for each training process; by default none on
+            a CPU, and as many as there are spare cores (at most 8) beside a GPU.
         gradient_checkpointing: Use less memory by computing activations a second time, which takes longer.
         save_every: Number of steps between saved states; steps after the last saved state are lost if the process is
             killed.
@@ -70,7 +71,7 @@ class LoopConfig:
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     precision: Arithmetic = "auto"
-    workers: int = 0
+    workers: int | None = None
     gradient_checkpointing: bool = False
     save_every: int = 500
     log_every: int = 1

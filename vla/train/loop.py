@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vla.data.loader import MixtureLoader
+from vla.data.loader import MixtureLoader, usual_workers
 from vla.data.mixture import Mixture, MixtureConfig, View
 from vla.errors import DivergedError, StoppedError, TrainingError, listed
 from vla.model.checkpoint import Checkpoint, save_checkpoint
@@ -135,9 +135,16 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
         Collate(checkpoint.prompts, checkpoint.statistics, target),
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
-        workers=config.loop.workers,
+        workers=workers_of(config.loop.workers, accelerator),
+        pin=accelerator.device.type == "cuda",
     )
     return TrainingRun(checkpoint, loader)
+
+
+def workers_of(asked: int | None, accelerator: Accelerator) -> int:
+    """Return how many processes load data ahead for each training process."""
+    here = min(accelerator.num_processes, max(1, torch.cuda.device_count()))  # one for each GPU of this machine
+    return usual_workers(accelerator.device.type == "cuda", here) if asked is None else asked
 
 
 def accumulation(config: OptimConfig, accelerator: Accelerator) -> int:
