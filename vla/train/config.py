@@ -145,6 +145,7 @@ class TrainConfig:
         cameras: Names that the datasets give to the cameras of the model's views; by default the first cameras of each
             dataset.
         cache: Folder in which the features of frozen vision encoders are stored, so that each image is encoded once.
+        compact_cache: Store the features of --cache as their principal components in 8 bits, 12 times as small.
         shift: Largest random shift of the training images, in pixels; pixels at the edge are repeated.
     """
 
@@ -160,6 +161,7 @@ class TrainConfig:
     weights: tuple[float, ...] = ()
     cameras: tuple[str, ...] = ()
     cache: Path | None = None
+    compact_cache: bool = False
     shift: int = 0
 
     def __post_init__(self) -> None:
@@ -176,6 +178,8 @@ class TrainConfig:
                 raise TrainingError(f"--motion: {error} Or {NO_MOTION!r}, for no motion turn.") from error
         elif self.stage == "motion":
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
+        if self.compact_cache and not self.cache:
+            raise TrainingError("--compact-cache says how --cache stores features: name its folder with --cache.")
         if self.cache and self.shift:
             raise TrainingError("--cache keeps features of the images as they are: --shift cannot change them.")
 

@@ -26,8 +26,9 @@ from vla.errors import DivergedError, StoppedError, TrainingError, listed
 from vla.model.checkpoint import Checkpoint, save_checkpoint
 from vla.model.network import LossSums
 from vla.train.collate import Collate, Placed, Target
+from vla.train.compact import Basis
 from vla.train.config import LoopConfig, OptimConfig, TrainConfig, recorded
-from vla.train.features import StoredFeatures, feature_files
+from vla.train.features import StoredFeatures, basis_for, feature_files
 from vla.train.initialize import initial_checkpoint
 from vla.train.optim import learning_rate, make_optimizer, set_learning_rate
 from vla.train.progress import Metrics, Progress
@@ -53,10 +54,12 @@ class TrainingRun:
     Attributes:
         checkpoint: the model to train, with what is saved beside it.
         loader: micro batches of this process, endless and resumable.
+        basis: in which the features that it learns from are stored compactly, or None.
     """
 
     checkpoint: Checkpoint
     loader: MixtureLoader[Placed]
+    basis: Basis | None = None
 
 
 def train(config: TrainConfig) -> None:
@@ -117,9 +120,12 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
     )
     sources = make_sources(config, data, checkpoint.prompts)
     view: View | None = Shifted(config.shift) if config.shift else None
+    basis = None
     if config.cache:
         with accelerator.main_process_first(), accelerator.autocast():
-            view = StoredFeatures(feature_files(checkpoint.model.to(accelerator.device), sources, config.cache))
+            network = checkpoint.model.to(accelerator.device)
+            basis = basis_for(network, sources, config.cache) if config.compact_cache else None
+            view = StoredFeatures(feature_files(network, sources, config.cache, basis), basis)
     model = checkpoint.config
     drawn = MixtureConfig(config.loop.seed, model.image_size, model.action_horizon)
     if accelerator.is_main_process:
@@ -138,7 +144,7 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
         workers=workers_of(config.loop.workers, accelerator),
         pin=accelerator.device.type == "cuda",
     )
-    return TrainingRun(checkpoint, loader)
+    return TrainingRun(checkpoint, loader, basis)
 
 
 def workers_of(asked: int | None, accelerator: Accelerator) -> int:
@@ -199,6 +205,7 @@ def _step(
 def _save(model: torch.nn.Module, run: TrainingRun, config: LoopConfig, accelerator: Accelerator) -> None:
     weights = accelerator.get_state_dict(model)
     if accelerator.is_main_process:
+        weights = run.basis.folded(weights) if run.basis else weights
         save_checkpoint(config.out / "checkpoint", run.checkpoint, weights, config.save_dtype)
     accelerator.wait_for_everyone()
 
