@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from vla.data.mixtures import choose
 from vla.data.read import ReadOptions, check_layouts
 from vla.data.whole import SkipOptions
 from vla.errors import LabellerError, TrainingError
@@ -128,8 +129,12 @@ class TrainConfig:
     The same command continues a training that was stopped, with the same losses as without the stop.
 
     Attributes:
-        data: Folders of the datasets: LeRobot, RLDS (TFDS), LIBERO HDF5 files, or recorded demonstrations.
         loop: Options of the training loop.
+        data: Folders of the datasets: LeRobot, RLDS (TFDS), LIBERO HDF5 files, or recorded demonstrations. FOLDER@2.5
+            draws its steps 2.5 times as often as those of a folder without a weight.
+        mixture: Mixture of datasets, instead of --data: a published one (bridge, rtx, oxe_magic_soup,
+            oxe_magic_soup_plus, ...), or a TOML or JSON file with a weight for each name.
+        root: Folder that holds the datasets of --mixture.
         stage: Stage of the training: "motion" is the paper's pretraining on motion, "action" is pretraining on actions
             alone (the paper's ablation), "finetune" is the fine-tuning that follows either of them.
         motion: Labeller that writes the motion sentences: raw, adaptive, hmm or a plugin's; "none" trains without
@@ -149,8 +154,10 @@ class TrainConfig:
         shift: Largest random shift of the training images, in pixels; pixels at the edge are repeated.
     """
 
-    data: tuple[Path, ...]
     loop: Loop
+    data: tuple[Path, ...] = ()
+    mixture: str | None = None
+    root: Path | None = None
     stage: TrainStage = "finetune"
     motion: str = "adaptive"
     init: str = "scratch"
@@ -166,8 +173,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
+        chosen = choose(self.data, self.weights, self.mixture, self.root)
+        object.__setattr__(self, "data", chosen.folders)
+        object.__setattr__(self, "weights", chosen.weights)
         if not self.data:
-            raise TrainingError("--data names no dataset folder.")
+            raise TrainingError("Name the datasets, with --data FOLDER ... or --mixture NAME --root FOLDER.")
         if self.weights and len(self.weights) != len(self.data):
             raise TrainingError(f"--weights has {len(self.weights)} numbers for {len(self.data)} folders of --data.")
         check_layouts(self.read.layout, self.data)
@@ -192,6 +202,7 @@ class TrainConfig:
 MAY_CHANGE = {
     *("out", "workers", "save_every", "log_every", "report", "device", "cache", "gradient_checkpointing", "save_dtype"),
     "optim.micro_batch",
+    *("mixture", "root"),  # they stand for --data and --weights, which are compared
     # Which episodes there are is compared when the position in the data is restored.
     *("skip.skip_bad", "skip.max_bad", "check_images"),
 }
