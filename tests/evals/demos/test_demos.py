@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from evals.demos.command import RecordConfig, RenderConfig, record, record_command, render
+from evals.demos.command import RecordConfig, record, record_command
 from evals.demos.exports import bring_up_to_date
 from evals.demos.pictures import load_pictures, save_pictures
+from evals.demos.rendering import RenderConfig, render
 from evals.errors import RecordError, RunFolderError, UnknownNameError, UsageError
 from evals.policies.replay import Replay
 from evals.registry import load_suite, make_env
@@ -84,6 +85,12 @@ def test_libero_images_drawn_later_are_those_of_the_live_run(tmp_path):
     assert drawn.shape == live.shape == (-(-entry["steps"] // 25), 256, 256, 3)
     assert np.array_equal(drawn, live)
     assert all(parse(str(sentence)) is not None for sentence in np.load(trace)["motion"])
+
+
+def test_a_recording_of_another_seed_is_rendered_too(tmp_path):
+    recorded(tmp_path, trials=1, seed=3)
+    render(RenderConfig(tmp_path, every=4))
+    assert len(list(read_demos(tmp_path))) == 4
 
 
 def test_a_trace_that_plays_differently_is_refused(tmp_path):

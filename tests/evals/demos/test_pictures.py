@@ -5,8 +5,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from evals.demos.command import RecordConfig, RenderConfig, record, record_command, render, render_command
+from evals.demos.command import RecordConfig, record, record_command
 from evals.demos.pictures import count_pictures, load_pictures, save_pictures
+from evals.demos.rendering import RenderConfig, render, render_command
 from evals.errors import UsageError
 from vla.data.demos import read_demos
 from vla.data.drawn import DrawnFrames
