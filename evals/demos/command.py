@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -48,6 +49,10 @@ class RecordConfig:
         push_fraction: Expected fraction of the steps in which the arm is pushed off its path.
         consistent_grasp: Grasp an object in the same way in nearly all scenes of a task, instead of choosing the grasp
             with the most clearance.
+        takeover: Policy that acts first in every episode, as POLICY or POLICY:option=value,option=value, for example
+            vla:checkpoint=runs/one/checkpoint,unnorm_key=libero_spatial; then the expert takes over and finishes. Only
+            the expert's steps are to be imitated.
+        takeover_steps: Largest number of steps that this policy acts for; each episode draws its own number from 1 on.
         every: Number of control steps between rendered images; 0 renders none, and `vla-eval render` can do it later.
         cameras: Names of the cameras to render; all cameras of the suite by default.
         size: Height of the rendered images in pixels; the protocol's height by default.
@@ -67,6 +72,8 @@ class RecordConfig:
     fastest: float = 1.0
     push_fraction: float = 0.0
     consistent_grasp: bool = False
+    takeover: str = ""
+    takeover_steps: int = 0
     every: int = 1
     cameras: tuple[str, ...] = ()
     size: int | None = None
@@ -131,13 +138,23 @@ def _run_config(config: RecordConfig) -> RunConfig:
     return RunConfig(
         suite=config.suite,
         policy="demonstrator",
-        policy_args=tuple(f"{name}={json.dumps(getattr(config, name))}" for name in PERTURBATION),
+        policy_args=tuple(f"{name}={_text(value)}" for name, value in _perturbation(config).items()),
         seed=config.seed,
         workers=config.workers,
         out=config.out / "run",
         traces=True,
         gates=config.gates,
     )
+
+
+def _perturbation(config: RecordConfig) -> dict[str, Any]:
+    """Return what demonstrations differ in from the plain expert; a takeover is named where there is one."""
+    names = (*PERTURBATION, *(("takeover", "takeover_steps") if config.takeover or config.takeover_steps else ()))
+    return {name: getattr(config, name) for name in names}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _successes(folder: Path) -> list[EpisodeResult]:
@@ -175,7 +192,7 @@ def _write_manifest(config: RecordConfig, suite: Suite, wanted: Mapping[int, int
         "gripper": {"open": space.gripper_open, "closed": space.gripper_closed},
         "state_names": suite.state_space.names,
         "placements": f"initial states from {suite.protocol.initial_states} on: none that policies are evaluated on",
-        "perturbation": {name: getattr(config, name) for name in PERTURBATION},
+        "perturbation": _perturbation(config),
         "states_hash": sha.hexdigest()[:16],
         "episodes": entries,
     }

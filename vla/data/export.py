@@ -83,9 +83,15 @@ def _recorded(part: Mapping[str, Any]) -> str:
     pushed = perturbation.get("push_fraction", perturbation.get("pushed", 0.0))
     alike = perturbation.get("consistent_grasp", perturbation.get("steady", False))
     slowest, fastest = perturbation["slowest"], perturbation["fastest"]
+    taken = ""
+    if perturbation.get("takeover"):
+        taken = (
+            f"  The policy {perturbation['takeover']} acts for up to {perturbation['takeover_steps']} steps first; its "
+            "steps have\n  `imitate` 0 too.\n"
+        )
     named = f" ({part['folder']}, {part['episodes']} episodes)" if "folder" in part else ""
     return f"""- **Perturbation**{named}: speed times {slowest:g} to {fastest:g}, one factor an episode;
   {perturbation["noise"]:g} m of noise on the path; the arm is pushed off its path in {pushed:.0%} of the steps.
   Pushed steps have `imitate` 0: what follows them is to be learnt, they are not.
-- **Grasps**{named}: {"the same one" if alike else "the one with most clearance"} of several sound ones.
+{taken}- **Grasps**{named}: {"the same one" if alike else "the one with most clearance"} of several sound ones.
 """
