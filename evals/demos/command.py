@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,17 @@ from typing import Any
 import tyro
 
 from evals.config import RunConfig, task_ids
-from evals.demos.drawn import View, cameras_of, height_of
+from evals.demos.drawn import cameras_of, height_of
 from evals.demos.exports import bring_up_to_date
-from evals.errors import RunFolderError, RunIncompleteError, UsageError
-from evals.policies.replay import Replay
-from evals.progress import ConsoleProgress
+from evals.demos.manifest import FORMAT, MANIFEST, read_manifest, require_no_merged
+from evals.demos.pictures import ImageFormat
+from evals.demos.rendering import RenderConfig, render, run_shown
+from evals.errors import RunIncompleteError, UsageError
 from evals.record import read_run
 from evals.registry import EXPORTERS, load_all, load_suite
-from evals.runner import run
-from evals.setup import Setup, prepare
-from evals.terminal.tables import PlainConsole
+from evals.setup import prepare
 from evals.types import Episode, EpisodeResult, Status, Suite
 
-MANIFEST = "demos.json"
-FORMAT = 1
 PERTURBATION = ("noise", "slowest", "fastest", "push_fraction", "consistent_grasp")
 TRIES = 3  # initial states tried for each wanted demonstration before recording stops with an error
 
@@ -52,9 +49,15 @@ class RecordConfig:
         push_fraction: Expected fraction of the steps in which the arm is pushed off its path.
         consistent_grasp: Grasp an object in the same way in nearly all scenes of a task, instead of choosing the grasp
             with the most clearance.
+        takeover: Policy that acts first in every episode, as POLICY or POLICY:option=value,option=value, for example
+            vla:checkpoint=runs/one/checkpoint,unnorm_key=libero_spatial; then the expert takes over and finishes. Only
+            the expert's steps are to be imitated.
+        takeover_steps: Largest number of steps that this policy acts for; each episode draws its own number from 1 on.
         every: Number of control steps between rendered images; 0 renders none, and `vla-eval render` can do it later.
         cameras: Names of the cameras to render; all cameras of the suite by default.
         size: Height of the rendered images in pixels; the protocol's height by default.
+        image_format: How images are stored: "webp" and "png" are lossless, "jpeg" (quality 95) is less than half as
+            large as "webp".
         gates: Test the conventions of the suite with gates before the first episode.
     """
 
@@ -69,31 +72,13 @@ class RecordConfig:
     fastest: float = 1.0
     push_fraction: float = 0.0
     consistent_grasp: bool = False
+    takeover: str = ""
+    takeover_steps: int = 0
     every: int = 1
     cameras: tuple[str, ...] = ()
     size: int | None = None
+    image_format: ImageFormat = "webp"
     gates: bool = True
-
-
-@dataclass(frozen=True)
-class RenderConfig:
-    """Render the images of recorded demonstrations, by replaying them in the simulator.
-
-    Attributes:
-        folder: Demonstration folder.
-        every: Number of control steps between rendered images.
-        cameras: Names of the cameras to render; all cameras of the suite by default.
-        size: Height of the rendered images in pixels; the protocol's height by default.
-        trials: Number of episodes of each task to render; all episodes by default.
-        workers: Number of worker processes; one per physical core by default.
-    """
-
-    folder: tyro.conf.Positional[Path]
-    every: int = 1
-    cameras: tuple[str, ...] = ()
-    size: int | None = None
-    trials: int | None = None
-    workers: int | None = None
 
 
 def record_command(arguments: list[str]) -> int:
@@ -107,17 +92,9 @@ def record_command(arguments: list[str]) -> int:
     height_of(suite, config.size)
     record(config)
     if config.every:
-        render(RenderConfig(config.out, config.every, config.cameras, config.size, None, config.workers))
+        drawn = RenderConfig(config.out, config.every, config.cameras, config.size)
+        render(replace(drawn, workers=config.workers, image_format=config.image_format))
     bring_up_to_date(config.out, read_manifest(config.out), exporters)
-    return 0
-
-
-def render_command(arguments: list[str]) -> int:
-    """Run `vla-eval render`."""
-    config = tyro.cli(RenderConfig, args=arguments, prog="vla-eval render")
-    if config.every < 1:
-        raise UsageError(f"--every is {config.every}; it must be at least 1.")
-    render(config)
     return 0
 
 
@@ -128,6 +105,7 @@ def record(config: RecordConfig) -> None:
         UsageError: the suite has no initial states besides those of its protocol.
         RunIncompleteError: the expert fails too often at a task.
     """
+    require_no_merged(config.out)
     suite = load_suite(config.suite)
     if not suite.extra_states:
         raise UsageError(f"{suite.name} has no initial states besides those that policies are evaluated on.")
@@ -140,7 +118,7 @@ def record(config: RecordConfig) -> None:
             for task, count in states.items()
             for state in range(first, first + count)
         ]
-        _run(replace(prepare(_run_config(config)), episodes=episodes))
+        run_shown(replace(prepare(_run_config(config)), episodes=episodes))
         successes = Counter(result.task for result in _successes(config.out / "run"))
         short = {task: count - successes[task] for task, count in wanted.items() if successes[task] < count}
         if not short:
@@ -156,81 +134,27 @@ def record(config: RecordConfig) -> None:
     _write_manifest(config, suite, wanted)
 
 
-def render(config: RenderConfig) -> None:
-    """Replay demonstrations and save what the cameras see; episodes that are already rendered are left out.
-
-    Raises:
-        RunFolderError: the folder holds no demonstrations.
-        UnknownNameError: the suite has no camera of that name.
-        RecordError: a replayed episode differs from the recorded one.
-        RunIncompleteError: an episode could not be replayed to its end.
-    """
-    manifest = read_manifest(config.folder)
-    suite = load_suite(manifest["suite"])
-    cameras, size = cameras_of(suite, config.cameras), height_of(suite, config.size)
-    view = View(config.folder / "images" / f"{size}px-every{config.every}", cameras, config.every)
-    chosen = view.lacks(_first_of_each_task(manifest["episodes"], config.trials))
-    if not chosen:
-        return
-    sized = _resized(suite, size)
-    traces = {(e["task"], e["initial_state"], e["seed"]): config.folder / e["trace"] for e in manifest["episodes"]}
-    policy = Replay(sized, traces, view.folder, cameras, config.every)
-    episodes = [Episode(sized.name, e["task"], e["initial_state"], e["seed"], sized.protocol.hash) for e in chosen]
-    folder = view.run_folder(chosen)
-    plain = RunConfig(suite.name, "replay", workers=config.workers, out=folder, gates=False)
-    _run(Setup(plain, sized, policy, config.every, episodes))
-    played = {episode.id for episode in episodes}
-    view.require_equal([result for result in read_run(folder).results if result.episode_id in played], chosen)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read `demos.json`.
-
-    Raises:
-        RunFolderError: the file is missing or cannot be read.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise RunFolderError(f"{folder} holds no demonstrations: it has no {MANIFEST}. Record some: vla-eval record.")
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-        found = manifest["format"]
-        if found == FORMAT and isinstance(manifest["suite"], str) and isinstance(manifest["episodes"], list):
-            return manifest
-    except (ValueError, KeyError, TypeError) as error:
-        found = f"none that reads ({type(error).__name__}: {error})"
-    raise RunFolderError(
-        f"{path} has format {found}, this version reads {FORMAT}. The vla-eval record command that made it writes it "
-        "again; its episodes stay."
-    )
-
-
-def _first_of_each_task(entries: Sequence[Mapping[str, Any]], trials: int | None) -> list[Mapping[str, Any]]:
-    taken: Counter[int] = Counter()
-    chosen = []
-    for entry in entries:
-        if trials is None or taken[entry["task"]] < trials:
-            taken[entry["task"]] += 1
-            chosen.append(entry)
-    return chosen
-
-
-def _run(setup: Setup) -> None:
-    with ConsoleProgress(PlainConsole(stderr=True)) as progress:
-        run(setup, progress)
-
-
 def _run_config(config: RecordConfig) -> RunConfig:
     return RunConfig(
         suite=config.suite,
         policy="demonstrator",
-        policy_args=tuple(f"{name}={json.dumps(getattr(config, name))}" for name in PERTURBATION),
+        policy_args=tuple(f"{name}={_text(value)}" for name, value in _perturbation(config).items()),
         seed=config.seed,
         workers=config.workers,
         out=config.out / "run",
         traces=True,
         gates=config.gates,
     )
+
+
+def _perturbation(config: RecordConfig) -> dict[str, Any]:
+    """Return what demonstrations differ in from the plain expert; a takeover is named where there is one."""
+    names = (*PERTURBATION, *(("takeover", "takeover_steps") if config.takeover or config.takeover_steps else ()))
+    return {name: getattr(config, name) for name in names}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _successes(folder: Path) -> list[EpisodeResult]:
@@ -262,24 +186,16 @@ def _write_manifest(config: RecordConfig, suite: Suite, wanted: Mapping[int, int
     manifest = {
         "format": FORMAT,
         "suite": suite.name,
+        "protocol": suite.protocol.hash,
         "robot": suite.state_space.source,
         "control_hz": space.control_hz,
         "gripper": {"open": space.gripper_open, "closed": space.gripper_closed},
         "state_names": suite.state_space.names,
         "placements": f"initial states from {suite.protocol.initial_states} on: none that policies are evaluated on",
-        "perturbation": {name: getattr(config, name) for name in PERTURBATION},
+        "perturbation": _perturbation(config),
         "states_hash": sha.hexdigest()[:16],
         "episodes": entries,
     }
     partial = config.out / f"{MANIFEST}.partial"
     partial.write_text(json.dumps(manifest, indent=1) + "\n")
     partial.replace(config.out / MANIFEST)
-
-
-def _resized(suite: Suite, height: int) -> Suite:
-    """Return the suite with images of another height; the protocol hash changes, what happens in episodes does not."""
-    cameras = tuple(
-        replace(camera, height=height, width=round(camera.width * height / camera.height))
-        for camera in suite.protocol.cameras
-    )
-    return replace(suite, protocol=replace(suite.protocol, cameras=cameras))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
+from evals.demos.pictures import RAW, SUFFIX, count_pictures
 from evals.errors import RecordError, RunIncompleteError, UnknownNameError, UsageError
 from evals.record import HEADER, read_run
 from evals.types import EpisodeResult, Suite
@@ -23,7 +22,8 @@ class View:
     """Rendered images of a demonstration folder: one size, some cameras, every k-th control step.
 
     Attributes:
-        folder: holds `<name of the trace>.<camera>.npy`, and one folder for each run that rendered some of them.
+        folder: holds `<name of the trace>.<camera>.zip` (or raw arrays, `.npy`), and a folder for each run that
+            rendered some of them.
         cameras: names of the rendered cameras.
         every: number of control steps between images.
     """
@@ -39,7 +39,7 @@ class View:
             entry
             for entry in entries
             if (entry["task"], entry["initial_state"], entry["seed"], entry["trajectory_hash"]) not in played
-            or not all(self._is_whole(file, entry) for file in self._files(entry))
+            or not all(self._is_whole(name, entry) for name in self._names(entry))
         ]
 
     def run_folder(self, missing: Sequence[Entry]) -> Path:
@@ -68,8 +68,9 @@ class View:
             if result.status.scored and result.trajectory_hash != known[_key(result)]["trajectory_hash"]
         ]
         for result in unlike:
-            for file in self._files(known[_key(result)]):
-                file.unlink(missing_ok=True)
+            for name in self._names(known[_key(result)]):
+                for suffix in (SUFFIX, RAW):
+                    (self.folder / f"{name}{suffix}").unlink(missing_ok=True)
         if unlike:
             raise RecordError(
                 f"{len(unlike)} of {len(played)} episodes did not play as they were recorded, the first of task "
@@ -99,15 +100,12 @@ class View:
             return []
         return [result for result in read_run(run).results if result.status.scored]
 
-    def _files(self, entry: Entry) -> list[Path]:
-        return [self.folder / f"{Path(entry['trace']).stem}.{camera}.npy" for camera in self.cameras]
+    def _names(self, entry: Entry) -> list[str]:
+        return [f"{Path(entry['trace']).stem}.{camera}" for camera in self.cameras]
 
-    def _is_whole(self, file: Path, entry: Entry) -> bool:
-        try:
-            images = np.load(file, mmap_mode="r")
-        except (OSError, ValueError, EOFError):
-            return False
-        return bool(len(images) == -(-entry["steps"] // self.every))
+    def _is_whole(self, name: str, entry: Entry) -> bool:
+        expected = -(-entry["steps"] // self.every)
+        return any(count_pictures(self.folder / f"{name}{suffix}") == expected for suffix in (SUFFIX, RAW))
 
 
 def cameras_of(suite: Suite, names: Sequence[str]) -> tuple[str, ...]:
@@ -132,6 +130,15 @@ def height_of(suite: Suite, height: int | None) -> int:
     if height is not None and height < 1:
         raise UsageError(f"--size is {height}; images must be at least 1 pixel high.")
     return height or suite.protocol.cameras[0].height
+
+
+def resized(suite: Suite, height: int) -> Suite:
+    """Return the suite with images of another height; the protocol hash changes, what happens in episodes does not."""
+    cameras = tuple(
+        replace(camera, height=height, width=round(camera.width * height / camera.height))
+        for camera in suite.protocol.cameras
+    )
+    return replace(suite, protocol=replace(suite.protocol, cameras=cameras))
 
 
 def _key(result: EpisodeResult) -> tuple[int, int, int]:

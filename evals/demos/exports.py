@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from evals.demos.pictures import RAW, SUFFIX
 from evals.errors import RecordError
 from evals.types import digest
 
@@ -51,7 +52,7 @@ def bring_up_to_date(folder: Path, manifest: Mapping[str, object], exporters: Ma
 
 def _drawn(folder: Path) -> list[tuple[str, int]]:
     """Return the image files and their sizes; they are part of the identity, since a format may contain images."""
-    files = sorted((folder / "images").rglob("*.npy"))
+    files = sorted(path for path in (folder / "images").rglob("*") if path.suffix in (SUFFIX, RAW))
     return [(file.relative_to(folder).as_posix(), file.stat().st_size) for file in files]
 
 

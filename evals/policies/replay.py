@@ -11,20 +11,22 @@ from pathlib import Path
 
 import numpy as np
 
+from evals.demos.pictures import SUFFIX, ImageFormat, save_pictures
 from evals.errors import UsageError
 from evals.spaces import StateSpace
 from evals.types import ActionChunk, Episode, Image, Observation, Suite
 
 
 class Replay:
-    """Replays the trace of each episode, keeps an image every `every` steps, and saves `[n, H, W, 3]` at the end.
+    """Replays the trace of each episode, keeps an image every `every` steps, and saves them at the end.
 
     Args:
         suite: the suite of the recorded run.
         traces: (task, initial state, seed) -> npz file of the recorded episode.
-        images: folder in which `<name of the trace>.<camera>.npy` is saved.
+        images: folder in which `<name of the trace>.<camera>.zip` is saved.
         cameras: names of the cameras to render.
         every: number of control steps between images.
+        image_format: how images are stored.
     """
 
     name = "replay"
@@ -37,12 +39,14 @@ class Replay:
         images: Path,
         cameras: tuple[str, ...],
         every: int,
+        image_format: ImageFormat = "webp",
     ) -> None:
         self.action_space = suite.action_space
         self.cameras = cameras
         self.replan_every = every
         self._traces = traces
         self._folder = images
+        self._format: ImageFormat = image_format
         self._actions: dict[str, np.ndarray] = {}
         self._seen: dict[str, dict[str, list[Image]]] = {}
 
@@ -74,12 +78,8 @@ class Replay:
         if any(len(images) != looks for images in seen.values()):
             return
         for name, images in seen.items():
-            path = self._folder / f"{self._trace(episode).stem}.{name}.npy"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(path.name + ".partial")
-            with partial.open("wb") as file:
-                np.save(file, np.stack(images))
-            partial.replace(path)
+            path = self._folder / f"{self._trace(episode).stem}.{name}{SUFFIX}"
+            save_pictures(path, images, self.replan_every, self._format)
 
     def _trace(self, episode: Episode) -> Path:
         return self._traces[episode.task, episode.initial_state, episode.seed]

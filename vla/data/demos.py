@@ -3,60 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vla.data.convention import Convention
 from vla.data.demonstration import Demonstration, checked
+from vla.data.drawn import DrawnFrames, drawn_files, every_of
 from vla.data.errors import DataError, NothingToLearnError, OnBad, Where, attempt, fail, reader, reading
-from vla.data.frames import Frames, Image, picture
+from vla.data.frames import Frames
 from vla.data.json_files import member, read_json
 
 MANIFEST = "demos.json"
 FORMAT = 1
-
-
-@dataclass(frozen=True, eq=False)
-class DrawnFrames:
-    """Every k-th image of an episode, in one npy file.
-
-    Attributes:
-        where: file and episode.
-        every: control steps from one image to the next.
-        steps: control steps of the episode.
-    """
-
-    where: Where
-    every: int
-    steps: int
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> Image:
-        if step % self.every:
-            raise DataError(self.where, f"holds every {self.every}th image; step {step} was not drawn.")
-        with reading(self.where, f"cannot read the image of step {step}"):
-            return picture(np.array(self.stored()[step // self.every]))
-
-    def stored(self) -> NDArray[np.generic]:
-        """Return the file's images `[N, H, W, 3]`, not yet read.
-
-        Raises:
-            DataError: it is no such file, or holds more or fewer images than the episode has steps for.
-        """
-        with reading(self.where, "cannot read the images"):
-            images: NDArray[np.generic] = np.load(self.where.file, mmap_mode="r")
-            expected = -(-self.steps // self.every)
-            if images.ndim != 4 or len(images) != expected:
-                problem = f"holds images of shape {images.shape}; {expected} are expected for {self.steps} steps"
-                raise DataError(self.where, f"{problem}. Remove the file; vla-eval render draws it again.")
-            return images
 
 
 @reader
@@ -75,7 +36,7 @@ def read_demos(directory: Path, view: str | None = None, on_bad: OnBad = fail) -
     path = directory / MANIFEST
     manifest = _manifest(path)
     chosen = _view(directory, view)
-    drawn = _drawn(chosen) if chosen else {}
+    drawn = drawn_files(chosen) if chosen else {}
     cameras = sorted({camera for files in drawn.values() for camera in files})
     seen: set[str] = set()
     for number, entry in enumerate(member(manifest, "episodes", list, path)):
@@ -113,17 +74,6 @@ def _manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _drawn(view: Path) -> dict[str, dict[str, Path]]:
-    """Return name of the trace -> camera -> file of its images."""
-    drawn: dict[str, dict[str, Path]] = {}
-    for path in sorted(view.glob("[!.]*.*.npy")):
-        if path.name.endswith(".partial.npy"):
-            continue
-        trace, camera = path.name.removesuffix(".npy").rsplit(".", 1)
-        drawn.setdefault(trace, {})[camera] = path
-    return drawn
-
-
 def _view(directory: Path, name: str | None) -> Path | None:
     views = {path.name: path for path in sorted((directory / "images").glob("*px-every*"))}
     if name is None and len(views) <= 1:
@@ -151,9 +101,9 @@ def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, imag
     cameras: dict[str, Frames] = {}
     every = 1
     for camera, path in images.items():
-        every = int(path.parent.name.rpartition("every")[2])
+        every = every_of(path.parent)
         cameras[camera] = drawn = DrawnFrames(Where(path, where.episode, camera), every, steps)
-        drawn.stored()
+        drawn.check()
     meant = np.flatnonzero(said != "")
     return checked(
         Demonstration(

@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vla.data.demos import DrawnFrames
+from vla.data.drawn import DrawnFrames
 from vla.data.errors import DataError, Where, reading
 from vla.data.frames import Frames, VideoFrames
 

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from vla.data.demonstration import Demonstration, checked
+from vla.data.drawn import DrawnFrames
 from vla.data.errors import DataError, Where
-from vla.data.frames import Image
+from vla.data.frames import Frames, Image
 from vla.data.lerobot import ACTION_NAMES, INTENT
 
 STEPS_PER_ROW_GROUP = 8
@@ -59,7 +60,8 @@ class LeRobotWriter:
             root: its folder, which must be missing or empty.
             fps: control steps per second.
             robot_type: name of the robot, as LeRobot records it.
-            encoding: of the images; PNG is lossless, JPEG (quality 95) five to ten times smaller.
+            encoding: of the images; PNG is lossless, JPEG (quality 95) five to ten times smaller. Images that
+                `vla-eval render` stored keep their format.
             file_mb: a data file is closed when it is this big.
 
         Raises:
@@ -165,7 +167,10 @@ class LeRobotWriter:
     def _write(self, arrays: dict[str, NDArray[Any]], images: dict[str, list[Image]], episode: Demonstration) -> None:
         table = pa.table(
             {name: _column(array) for name, array in arrays.items()}
-            | {name: self._encoded(pixels) for name, pixels in images.items()}
+            | {
+                name: self._encoded(pixels, episode.cameras[name.removeprefix(_IMAGES)])
+                for name, pixels in images.items()
+            }
         )
         path = self._data_path()
         if self._writer and path.stat().st_size >= self._file_mb * 2**20:
@@ -192,10 +197,14 @@ class LeRobotWriter:
         chunk, file = divmod(self._file, _FILES_PER_CHUNK)
         return self._root / _DATA.format(chunk_index=chunk, file_index=file)
 
-    def _encoded(self, pixels: list[Image]) -> pa.Array:
-        """Return the images as Hugging Face `datasets` stores them."""
+    def _encoded(self, pixels: list[Image], frames: Frames) -> pa.Array:
+        """Return the images as Hugging Face `datasets` stores them; rendered ones keep the bytes that they have."""
         entries = []
         for step, image in enumerate(pixels):
+            if isinstance(frames, DrawnFrames) and frames.where.file.suffix != ".npy":
+                content, ending = frames.encoded(step)
+                entries.append({"bytes": content, "path": f"frame-{step:06d}.{ending}"})
+                continue
             buffer = BytesIO()
             Pillow.fromarray(image).save(buffer, self._encoding, quality=95)  # of JPEG; PNG has none
             entries.append({"bytes": buffer.getvalue(), "path": f"frame-{step:06d}.{self._encoding}"})

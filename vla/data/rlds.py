@@ -20,7 +20,8 @@ from vla.data.frames import FileFrames, Frames
 from vla.data.json_files import member, read_json
 from vla.data.layout import Layout
 from vla.data.oxe import BUILDERS, LAYOUTS, layout_named
-from vla.data.tfrecord import Feature, Record, read_example, read_records
+from vla.data.shards import Needed, Slim, read_shard
+from vla.data.tfrecord import Feature
 
 _SHARD = re.compile(r"(?P<dataset>.+)-(?P<split>[^-]+)\.tfrecord-(?P<number>\d+)-of-(?P<count>\d+)$")
 
@@ -63,9 +64,10 @@ def read_rlds(
     name = dataset_name(folder, builder)
     layout = layout or layout_named(name, folder)
     _check_layout(layout, specs, folder)
+    needed = _needed(layout, specs)
     lengths = _declared_lengths(folder / "dataset_info.json", split)
     for shard in shards:
-        for record in _records(shard, lengths.get(_number(shard)), on_bad):
+        for record in _records(shard, needed, lengths.get(_number(shard)), on_bad):
             where = Where(shard, f"record {record.number}")
             yield from attempt(partial(_episode, name, layout, specs, record, where), where, on_bad)
 
@@ -145,7 +147,14 @@ def _number(shard: Path) -> int:
     return int(found["number"]) if found else 0
 
 
-def _records(shard: Path, declared: int | None, on_bad: OnBad) -> Iterator[Record]:
+def _needed(layout: Layout, specs: dict[str, FeatureSpec]) -> Needed:
+    """Return the features that a layout reads; images stay where they are."""
+    read = {*layout.inputs, *layout.state, layout.instruction} & {name.removeprefix("steps/") for name in specs}
+    images = {key for key in layout.cameras.values() if f"steps/{key}" in specs}
+    return Needed(tuple(sorted(read)), tuple(sorted(images)), layout.instruction)
+
+
+def _records(shard: Path, needed: Needed, declared: int | None, on_bad: OnBad) -> Iterator[Slim]:
     """Yield the records of a file and report where they are not as many as the description says."""
     seen = 0
 
@@ -155,7 +164,7 @@ def _records(shard: Path, declared: int | None, on_bad: OnBad) -> Iterator[Recor
         seen += lost or 0
         on_bad(DataError(error.where, error.problem, lost))
 
-    for record in read_records(shard, count):
+    for record in read_shard(shard, needed, count):
         seen += 1
         yield record
     if declared is None and not shard.stat().st_size:
@@ -197,17 +206,16 @@ def _check_layout(layout: Layout, specs: dict[str, FeatureSpec], folder: Path) -
         )
 
 
-def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: Record, where: Where) -> Demonstration:
-    features = read_example(record, where)
+def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: Slim, where: Where) -> Demonstration:
 
     def feature(key: str) -> Feature:
-        if f"steps/{key}" not in features:
+        if key not in record.features:
             raise DataError(Where(where.file, where.episode, key), "is missing from this record.")
-        return features[f"steps/{key}"]
+        return record.features[key]
 
     def tensor(key: str) -> NDArray[np.float32]:
         spec = specs[f"steps/{key}"]
-        return _tensor(feature(key), spec, record, Where(where.file, where.episode, key))
+        return _tensor(feature(key), spec, Where(where.file, where.episode, key))
 
     steps = {key: tensor(key) for key in (*layout.inputs, *layout.state)}
     length = len(steps[layout.inputs[0]])
@@ -225,7 +233,7 @@ def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: R
         Demonstration(
             dataset=name,
             where=where,
-            instruction=_first_text(feature(layout.instruction), record),
+            instruction=_first_text(feature(layout.instruction)),
             actions=layout.actions(steps),
             state=np.concatenate(state, axis=1)[layout.keep],
             cameras=cameras,
@@ -236,13 +244,13 @@ def _episode(name: str, layout: Layout, specs: dict[str, FeatureSpec], record: R
     )
 
 
-def _tensor(feature: Feature, spec: FeatureSpec, record: Record, where: Where) -> NDArray[np.float32]:
+def _tensor(feature: Feature, spec: FeatureSpec, where: Where) -> NDArray[np.float32]:
     """`[T, *shape]`, from a flat list of numbers or from one encoded array a step."""
     with reading(where, "cannot be decoded"):
-        return _decoded(feature, spec, record, where)
+        return _decoded(feature, spec, where)
 
 
-def _decoded(feature: Feature, spec: FeatureSpec, record: Record, where: Where) -> NDArray[np.float32]:
+def _decoded(feature: Feature, spec: FeatureSpec, where: Where) -> NDArray[np.float32]:
     size = math.prod(spec.shape)
     if feature.numbers is not None:
         flat = feature.numbers
@@ -250,7 +258,7 @@ def _decoded(feature: Feature, spec: FeatureSpec, record: Record, where: Where) 
         stored = np.dtype(spec.dtype)
         if stored.kind not in "biuf":
             raise DataError(where, f"has dtype {spec.dtype!r}; numbers are expected.")
-        encoded = [_slice(record, span) for span in feature.spans]  # type: ignore[union-attr]
+        encoded = feature.values or ()
         most = size * stored.itemsize
         raw = [_inflated(entry, most) for entry in encoded] if spec.encoding == "zlib" else encoded
         flat = np.frombuffer(b"".join(raw), stored)
@@ -268,12 +276,5 @@ def _inflated(entry: bytes, size: int) -> bytes:
     return raw
 
 
-def _first_text(feature: Feature, record: Record) -> str:
-    if feature.spans is None or not len(feature.spans):
-        return ""
-    return _slice(record, feature.spans[0]).decode(errors="replace")
-
-
-def _slice(record: Record, span: NDArray[np.int64]) -> bytes:
-    start = int(span[0]) - record.offset
-    return record.data[start : start + int(span[1])]
+def _first_text(feature: Feature) -> str:
+    return feature.values[0].decode(errors="replace") if feature.values else ""

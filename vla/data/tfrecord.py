@@ -38,10 +38,12 @@ class Feature:
     Attributes:
         numbers: `[N]` float32 or int64, or None where the feature holds byte strings.
         spans: `[N, 2]` offset and size of the byte strings in the file, or None.
+        values: the byte strings themselves, where they are kept instead of their places, or None.
     """
 
     numbers: NDArray[np.float32] | NDArray[np.int64] | None
     spans: NDArray[np.int64] | None
+    values: tuple[bytes, ...] | None = None
 
 
 def read_records(path: Path, on_bad: OnBad = fail) -> Iterator[Record]:

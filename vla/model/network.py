@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -60,9 +61,16 @@ class Batch:
     dropout: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        """Move every tensor to a device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **moved)
+        """Move every tensor to a device; pinned ones while the device computes."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Copy every tensor to page-locked memory; torch's data loader calls this."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **changed)
 
 
 class LossSums(NamedTuple):
@@ -93,8 +101,8 @@ class LossSums(NamedTuple):
         objective = None
         if self.objective is not None and other.objective is not None:
             objective = self.objective + other.objective
-        sums = (one + more for one, more in zip(self[:4], other[:4], strict=True))
-        return LossSums(*sums, objective)
+        loss, tokens, correct, row_loss = (one + more for one, more in zip(self[:4], other[:4], strict=True))
+        return LossSums(loss, tokens, correct, row_loss, objective)
 
 
 L1_TOLERANCE = 0.05

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from vla.data.mixtures import choose
 from vla.data.read import ReadOptions, check_layouts
 from vla.data.whole import SkipOptions
 from vla.errors import LabellerError, TrainingError
@@ -59,7 +60,8 @@ class LoopConfig:
         device: Device to train on; "auto" takes a GPU if there is one.
         precision: Number format of the computation; weights stay float32. "auto" is bfloat16 on a GPU and float32 on a
             CPU; a CPU with bfloat16 instructions is two to three times faster with bfloat16.
-        workers: Number of processes that load data ahead of the training, for each training process.
+        workers: Number of processes that load data ahead of the training, for each training process; by default none on
+            a CPU, and as many as there are spare cores (at most 8) beside a GPU.
         gradient_checkpointing: Use less memory by computing activations a second time, which takes longer.
         compile: Compile the blocks of the language model (torch.compile), which takes a minute before the first step.
             Every sequence is then padded to the longest that there can be.
@@ -77,7 +79,7 @@ class LoopConfig:
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     precision: Arithmetic = "auto"
-    workers: int = 0
+    workers: int | None = None
     gradient_checkpointing: bool = False
     compile: bool = False
     save_every: int = 500
@@ -157,8 +159,12 @@ class TrainConfig:
     The same command continues a training that was stopped, with the same losses as without the stop.
 
     Attributes:
-        data: Folders of the datasets: LeRobot, RLDS (TFDS), LIBERO HDF5 files, or recorded demonstrations.
         loop: Options of the training loop.
+        data: Folders of the datasets: LeRobot, RLDS (TFDS), LIBERO HDF5 files, or recorded demonstrations. FOLDER@2.5
+            draws its steps 2.5 times as often as those of a folder without a weight.
+        mixture: Mixture of datasets, instead of --data: a published one (bridge, rtx, oxe_magic_soup,
+            oxe_magic_soup_plus, ...), or a TOML or JSON file with a weight for each name.
+        root: Folder that holds the datasets of --mixture.
         stage: Stage of the training: "motion" is the paper's pretraining on motion, "action" is pretraining on actions
             alone (the paper's ablation), "finetune" is the fine-tuning that follows either of them.
         motion: Labeller that writes the motion sentences: raw, adaptive, hmm, segments or a plugin's; "intent" takes
@@ -177,13 +183,16 @@ class TrainConfig:
         cameras: Names that the datasets give to the cameras of the model's views; by default the first cameras of each
             dataset.
         cache: Folder in which the features of frozen vision encoders are stored, so that each image is encoded once.
+        compact_cache: Store the features of --cache as their principal components in 8 bits, 12 times as small.
         shift: Largest random shift of the training images, in pixels; pixels at the edge are repeated.
         recipe: Options of the training recipe, all off by default.
         lora: Low-rank adaptation of the language model, off by default.
     """
 
-    data: tuple[Path, ...]
     loop: Loop
+    data: tuple[Path, ...] = ()
+    mixture: str | None = None
+    root: Path | None = None
     stage: TrainStage = "finetune"
     motion: str = "adaptive"
     raw_threshold: float | None = None
@@ -195,14 +204,18 @@ class TrainConfig:
     weights: tuple[float, ...] = ()
     cameras: tuple[str, ...] = ()
     cache: Path | None = None
+    compact_cache: bool = False
     shift: int = 0
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     lora: LoraOptions = field(default_factory=LoraOptions)
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
+        chosen = choose(self.data, self.weights, self.mixture, self.root)
+        object.__setattr__(self, "data", chosen.folders)
+        object.__setattr__(self, "weights", chosen.weights)
         if not self.data:
-            raise TrainingError("--data names no dataset folder.")
+            raise TrainingError("Name the datasets, with --data FOLDER ... or --mixture NAME --root FOLDER.")
         if self.weights and len(self.weights) != len(self.data):
             raise TrainingError(f"--weights has {len(self.weights)} numbers for {len(self.data)} folders of --data.")
         check_layouts(self.read.layout, self.data)
@@ -220,6 +233,8 @@ class TrainConfig:
                 ) from error
         elif self.stage == "motion":
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
+        if self.compact_cache and not self.cache:
+            raise TrainingError("--compact-cache says how --cache stores features: name its folder with --cache.")
         if self.cache and self.shift:
             raise TrainingError("--cache keeps features of the images as they are: --shift cannot change them.")
         if self.cache and self.recipe.jitters:
@@ -237,6 +252,7 @@ class TrainConfig:
 MAY_CHANGE = {
     *("out", "workers", "save_every", "log_every", "report", "device", "cache", "gradient_checkpointing", "save_dtype"),
     *("compile", "optim.micro_batch"),
+    *("mixture", "root"),  # they stand for --data and --weights, which are compared
     # Which episodes there are is compared when the position in the data is restored.
     *("skip.skip_bad", "skip.max_bad", "check_images"),
 }

@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vla.data.loader import MixtureLoader
+from vla.data.loader import MixtureLoader, usual_workers
 from vla.data.mixture import Mixture, MixtureConfig, Source, View
 from vla.errors import DivergedError, StoppedError, TrainingError, listed
 from vla.model.checkpoint import Checkpoint, save_checkpoint
@@ -32,8 +32,9 @@ from vla.model.prompt import PromptBuilder
 from vla.motion.registry import NO_MOTION
 from vla.train.augment import training_view
 from vla.train.collate import Collate, Placed, Target, widest
+from vla.train.compact import Basis
 from vla.train.config import LoopConfig, OptimConfig, TrainConfig, recorded
-from vla.train.features import StoredFeatures, feature_files
+from vla.train.features import StoredFeatures, basis_for, feature_files
 from vla.train.initialize import initial_checkpoint
 from vla.train.labels import labels_of
 from vla.train.lora import add_lora, merged
@@ -62,11 +63,13 @@ class TrainingRun:
         checkpoint: the model to train, with what is saved beside it.
         loader: micro batches of this process, endless and resumable.
         merge: makes a checkpoint's weights of those that are trained.
+        basis: in which the features that it learns from are stored compactly, or None.
     """
 
     checkpoint: Checkpoint
     loader: MixtureLoader[Placed]
     merge: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
+    basis: Basis | None = None
 
 
 def train(config: TrainConfig) -> None:
@@ -134,7 +137,7 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
     sources = make_sources(config, data, checkpoint.prompts)
     labels = labels_of(config.motion if config.says_motion else NO_MOTION, sources, config.raw_threshold)
     model = checkpoint.config
-    view = _view(config, checkpoint, sources, accelerator)
+    view, basis = _view(config, checkpoint, sources, accelerator)
     drawn = MixtureConfig(config.loop.seed, model.image_size, model.action_horizon)
     if accelerator.is_main_process:
         say_left_out(sources, data)
@@ -161,28 +164,37 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
         collate,
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
-        workers=config.loop.workers,
+        workers=workers_of(config.loop.workers, accelerator),
+        pin=accelerator.device.type == "cuda",
     )
     if config.lora.rank:
         add_lora(checkpoint.model, config.lora, config.loop.seed)
-        return TrainingRun(checkpoint, loader, partial(merged, scale=config.lora.scale))
-    return TrainingRun(checkpoint, loader)
+        return TrainingRun(checkpoint, loader, partial(merged, scale=config.lora.scale), basis)
+    return TrainingRun(checkpoint, loader, basis=basis)
+
+
+def workers_of(asked: int | None, accelerator: Accelerator) -> int:
+    """Return how many processes load data ahead for each training process."""
+    here = min(accelerator.num_processes, max(1, torch.cuda.device_count()))  # one for each GPU of this machine
+    return usual_workers(accelerator.device.type == "cuda", here) if asked is None else asked
 
 
 def _view(
     config: TrainConfig, checkpoint: Checkpoint, sources: Sequence[Source], accelerator: Accelerator
-) -> View | None:
-    """Return what training sees of the sources; None for their images as they are."""
+) -> tuple[View | None, Basis | None]:
+    """Return what training sees of the sources, and in which basis; None for their images as they are."""
     area = checkpoint.config.image_crop
     if not config.cache:
-        return training_view(config.shift, area, config.recipe)
+        return training_view(config.shift, area, config.recipe), None
     if area < 1:
         raise TrainingError(
             f"--cache keeps features of whole images, and the model learns from crops of {area:g} of their area. Leave "
             "--cache out, or give --model.image-crop 1."
         )
     with accelerator.main_process_first(), accelerator.autocast():
-        return StoredFeatures(feature_files(checkpoint.model.to(accelerator.device), sources, config.cache))
+        network = checkpoint.model.to(accelerator.device)
+        basis = basis_for(network, sources, config.cache) if config.compact_cache else None
+        return StoredFeatures(feature_files(network, sources, config.cache, basis), basis), basis
 
 
 def objective_of(recipe: RecipeConfig, prompts: PromptBuilder) -> Objective | None:
@@ -249,6 +261,7 @@ def _step(
 def _save(model: torch.nn.Module, run: TrainingRun, config: LoopConfig, accelerator: Accelerator) -> None:
     weights = run.merge(accelerator.get_state_dict(model))
     if accelerator.is_main_process:
+        weights = run.basis.folded(weights) if run.basis else weights
         save_checkpoint(config.out / "checkpoint", run.checkpoint, weights, config.save_dtype)
     accelerator.wait_for_everyone()
 

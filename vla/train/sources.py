@@ -41,7 +41,11 @@ def read_data(config: TrainConfig) -> tuple[Whole, ...]:
             raise TrainingError(f"{folder} holds no episode to learn from. {whole.left_out.summary()}")
         name = whole.episodes[0].dataset
         if name in data:
-            raise TrainingError(f"Two folders of --data hold the data set {name!r}; merge them.")
+            raise TrainingError(
+                f"Two folders of --data hold the data set {name!r}: {data[name].episodes[0].where.file} and "
+                f"{whole.episodes[0].where.file} are of them. One name has one set of statistics: recordings of one "
+                "suite are put together by vla-eval merge-demos; of other copies, name one."
+            )
         data[name] = whole
     return tuple(data.values())
 

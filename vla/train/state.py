@@ -116,7 +116,9 @@ class RunState:
             )
             held, here = _flat(read_object(path, TrainingError, way_out)), _flat(self._told)
             names = sorted((held.keys() | here.keys()) - _may_change(here))
-            other = [name for name in names if not _same(name, held.get(name), here.get(name))]
+            other = [
+                name for name in names if not _same(name, held.get(name), here.get(name)) and not _new(name, held, here)
+            ]
             if other:
                 lines = "\n".join(f"  {name}: {held.get(name)!r} there, {here.get(name)!r} here" for name in other)
                 moved = " Data that only moved may be linked to where it was." if _PATHS & set(other) else ""
@@ -180,6 +182,11 @@ def _same(name: str, held: object, here: object) -> bool:
     if name in _PATHS:
         return _places(held) == _places(here)
     return held == here
+
+
+def _new(name: str, held: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether an option came after the run was started, and is not used: off is what the run had."""
+    return name not in held and not here[name]
 
 
 def _places(value: object) -> object:

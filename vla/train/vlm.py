@@ -36,7 +36,7 @@ from vla.model.prompt import PromptBuilder, TokenSequence
 from vla.train.collate import Placed, padded
 from vla.train.config import Loop, ModelOptions, recorded
 from vla.train.initialize import initial_checkpoint
-from vla.train.loop import TrainingRun, accumulation, make_accelerator, optimize
+from vla.train.loop import TrainingRun, accumulation, make_accelerator, optimize, workers_of
 from vla.train.state import RunState
 
 
@@ -173,7 +173,8 @@ def _prepare(config: VlmConfig, accelerator: Accelerator) -> TrainingRun:
         CollateConversations(checkpoint.prompts, config.longest, captions=config.step == "align"),
         config.loop.optim.micro_batch,
         shard=(accelerator.process_index, accelerator.num_processes),
-        workers=config.loop.workers,
+        workers=workers_of(config.loop.workers, accelerator),
+        pin=accelerator.device.type == "cuda",
     )
     told = {**recorded(config), **checkpoint.training, "left_out": left.lines()}
     return TrainingRun(replace(checkpoint, training=told), loader)

@@ -24,6 +24,11 @@ def down(yaw: float) -> FloatArray:
     return about_z(yaw) @ POINTING_DOWN
 
 
+def turned(rotation: FloatArray) -> float:
+    """Return the yaw in radians of the gripper that points down and is nearest to `R_world_grip` `[3, 3]`."""
+    return float(np.arctan2(rotation[1, 1], rotation[0, 1]))
+
+
 def rotation_vector(rotation: FloatArray) -> FloatArray:
     """Return the axis-angle vector `[3]`, radians, of a rotation `[3, 3]`; its angle lies in [0, pi]."""
     angle = np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))

@@ -53,6 +53,7 @@ class Hand:
         preference: which of several possible grasps is chosen.
         rotation: `R_world_grip` `[3, 3]` to which the gripper turns while it moves.
         closed: whether the fingers should be closed.
+        held_at_start: name of the object that was between the fingers when the skills began, or None.
     """
 
     def __init__(self, scene: Scene, preference: GraspPreference = MOST_CLEARANCE) -> None:
@@ -60,6 +61,7 @@ class Hand:
         self.preference = preference
         self.rotation = down(0.0)
         self.closed = False
+        self.held_at_start = scene.grasped()
 
     def distance(self, position: FloatArray) -> tuple[float, float]:
         """Return the distance to a position (metres) and the angle to the wanted orientation (radians)."""

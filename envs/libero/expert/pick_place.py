@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
-from envs.libero.expert.geometry import down
+from envs.libero.expert.geometry import down, turned
 from envs.libero.expert.grasps import Grasp, best_grasp
 from envs.libero.expert.hand import Commands, Hand, HandCommand
 from envs.libero.expert.scene import Scene
@@ -17,12 +17,15 @@ Spot = Callable[[Scene, str], FloatArray]
 
 _SIDE_BY_SIDE = 0.012  # metres between objects that share a region
 _BLOCKED = 0.02  # metres; a hand that stops further from its grasp was blocked by something
+_SLIPPED = 0.03  # metres; an object that moved further in the hand is not held
 _LIFT = np.array([0.0, 0.0, 0.08])
 
 
 def pick(hand: Hand, thing: str, spot: Spot, attempts: int = 4) -> Generator[HandCommand, None, bool]:
     """Grasp an object in a way that lets it be put on a spot, and lift it; return whether the object was lifted."""
     scene = hand.scene
+    if hand.held_at_start == thing and scene.grasps(thing) and (yield from _lift_held(hand, thing)):
+        return True
     tried: list[Grasp] = []
     for _ in range(attempts):
         grasp = best_grasp(scene, thing, tried, spot(scene, thing) - scene.position(thing), hand.preference)
@@ -42,6 +45,21 @@ def pick(hand: Hand, thing: str, spot: Spot, attempts: int = 4) -> Generator[Han
         if scene.position(thing)[2] > height + 0.03:
             return True
         yield from hand.open()
+    return False
+
+
+def _lift_held(hand: Hand, thing: str) -> Generator[HandCommand, None, bool]:
+    """Take over an object that somebody else grasped: hold it, point down as the hand is turned, and lift it."""
+    scene = hand.scene
+    hand.held_at_start = None
+    hand.closed = True
+    hand.rotation = down(turned(scene.grip_rotation))
+    yield from hand.close(scene.grip_position)
+    hanging = scene.position(thing) - scene.grip_position
+    yield from hand.goto(scene.grip_position + _LIFT, tolerance=0.02, steps=20)
+    if np.linalg.norm(scene.position(thing) - scene.grip_position - hanging) < _SLIPPED:
+        return True
+    yield from hand.open()
     return False
 
 

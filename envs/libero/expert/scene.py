@@ -79,6 +79,14 @@ class Scene:
         """Whether a predicate is true now."""
         return bool(self._env._eval_predicate([goal.predicate, *goal.arguments]))
 
+    def grasps(self, name: str) -> bool:
+        """Whether both fingers touch an object that can be moved."""
+        return bool(self._env._check_grasp(self._env.robots[0].gripper, self._env.objects_dict[name]))
+
+    def grasped(self) -> str | None:
+        """Return the name of the object between the fingers, or None."""
+        return next((name for name in self._env.objects_dict if self.grasps(name)), None)
+
     def is_object(self, name: str) -> bool:
         """Whether an object that can be moved has this name."""
         return name in self._env.objects_dict

@@ -13,6 +13,7 @@ from envs.libero.expert.geometry import about, about_z, down, facing, rotation_v
 from envs.libero.expert.grasps import CONSISTENT, MOST_CLEARANCE, best_grasp
 from envs.libero.expert.pick_place import on_thing
 from envs.libero.expert.scene import Scene
+from envs.libero.package import initial_states
 from envs.libero.tasks import libero_90, libero_goal, libero_spatial
 from envs.reach import suite as reach
 from evals.contract import Policy, PrivilegedPolicy
@@ -119,6 +120,61 @@ def test_a_steady_one_takes_the_bowl_by_the_same_side_in_every_scene():
             seen.add((grasp.yaw, grasp.near))
     env.close()
     assert len(sides[CONSISTENT]) == 1 < len(sides[MOST_CLEARANCE])
+
+
+@pytest.mark.parametrize("lifted", [0.01, 0.05])
+def test_it_takes_over_with_the_bowl_in_hand_and_goes_on_to_place_it(spatial, lifted):
+    first, second = expert(SPATIAL), expert(SPATIAL)
+    episode = Episode(SPATIAL.name, 0, 2, 0, SPATIAL.protocol.hash)
+    for policy in (first, second):
+        policy.attach(spatial)
+        policy.begin(episode)
+    spatial.reset(episode, render=False)
+    scene = Scene(spatial.simulator)
+    bowl = scene.goals[0].arguments[0]
+    lying = scene.position(bowl)[2]
+    for step in range(120):
+        [chunk] = first.act([observe(episode, step)])
+        spatial.step(chunk.actions[0], render=False)
+        if scene.position(bowl)[2] > lying + lifted:
+            break
+    assert scene.grasped() == bowl
+    gripper, low = [], scene.position(bowl)[2]
+    for later in range(step, 200):
+        [chunk] = second.act([observe(episode, later)])
+        gripper.append(chunk.actions[0, 6])
+        if spatial.step(chunk.actions[0], render=False).success:
+            break
+        if later < step + 15:
+            assert scene.position(bowl)[2] > low - 0.02, "the bowl is not dropped"
+    else:
+        pytest.fail("the bowl was not placed")
+    assert gripper[0] == SPATIAL.action_space.gripper_closed
+    assert later < step + 90
+
+
+def places(env):
+    """Where every object lies, `[2 N]` metres."""
+    return np.concatenate([place[:2] for name, place in sorted(env.objects().items()) if name != "gripper"])
+
+
+def test_where_demonstrations_start_no_policy_is_evaluated(spatial):
+    official = SPATIAL.protocol.initial_states
+    spatial.reset(Episode(SPATIAL.name, 0, 0, 0, SPATIAL.protocol.hash), render=False)
+    evaluated = []
+    for state in initial_states(SPATIAL, SPATIAL.tasks[0]):
+        spatial.simulator.sim.set_state_from_flattened(state)
+        spatial.simulator.sim.forward()
+        evaluated.append(places(spatial))
+    assert len(evaluated) == official
+    recorded = []
+    for seed, state in itertools.product((0, 1), range(official, official + 4)):
+        spatial.reset(Episode(SPATIAL.name, 0, state, seed, SPATIAL.protocol.hash), render=False)
+        recorded.append(places(spatial))
+    apart = np.abs(np.array(recorded)[:, None] - np.array(evaluated)).max(-1)
+    assert apart.min() > 0.003, "metres: in every pair of scenes an object lies elsewhere, by more than it settles"
+    among = np.abs(np.array(recorded)[:, None] - np.array(recorded)).max(-1)
+    assert among[~np.eye(len(recorded), dtype=bool)].min() > 0.003
 
 
 def test_it_opens_a_drawer_and_puts_the_bowl_inside():

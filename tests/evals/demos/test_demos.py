@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from evals.demos.command import RecordConfig, RenderConfig, record, record_command, render
+from evals.demos.command import RecordConfig, record, record_command
 from evals.demos.exports import bring_up_to_date
+from evals.demos.pictures import load_pictures, save_pictures
+from evals.demos.rendering import RenderConfig, render
 from evals.errors import RecordError, RunFolderError, UnknownNameError, UsageError
 from evals.policies.replay import Replay
 from evals.registry import load_suite, make_env
@@ -67,7 +69,7 @@ def test_drawn_images_are_those_of_the_live_run(tmp_path, every):
     suite = load_suite("reach")
     for entry in manifest["episodes"]:
         trace = tmp_path / entry["trace"]
-        drawn = np.load(tmp_path / "images" / f"64px-every{every}" / f"{trace.stem}.agentview.npy")
+        drawn = load_pictures(tmp_path / "images" / f"64px-every{every}" / f"{trace.stem}.agentview.zip")
         actions = np.load(trace)["actions"]
         assert np.array_equal(drawn, images_of_a_live_run(suite, entry, actions, every))
 
@@ -78,11 +80,17 @@ def test_libero_images_drawn_later_are_those_of_the_live_run(tmp_path):
     render(RenderConfig(tmp_path, every=25, cameras=("agentview",), workers=1))
     [entry] = manifest["episodes"]
     trace = tmp_path / entry["trace"]
-    drawn = np.load(tmp_path / "images" / "256px-every25" / f"{trace.stem}.agentview.npy")
+    drawn = load_pictures(tmp_path / "images" / "256px-every25" / f"{trace.stem}.agentview.zip")
     live = images_of_a_live_run(load_suite("libero_spatial"), entry, np.load(trace)["actions"], 25)
     assert drawn.shape == live.shape == (-(-entry["steps"] // 25), 256, 256, 3)
     assert np.array_equal(drawn, live)
     assert all(parse(str(sentence)) is not None for sentence in np.load(trace)["motion"])
+
+
+def test_a_recording_of_another_seed_is_rendered_too(tmp_path):
+    recorded(tmp_path, trials=1, seed=3)
+    render(RenderConfig(tmp_path, every=4))
+    assert len(list(read_demos(tmp_path))) == 4
 
 
 def test_a_trace_that_plays_differently_is_refused(tmp_path):
@@ -236,16 +244,16 @@ def test_images_that_are_not_whole_are_drawn_again_and_only_those(tmp_path, harm
     recorded(tmp_path, trials=2)
     render(RenderConfig(tmp_path, every=2))
     view = tmp_path / "images" / "64px-every2"
-    good = {file: file.read_bytes() for file in view.glob("*.npy")}
+    good = {file: file.read_bytes() for file in view.glob("*.zip")}
     file = sorted(good)[3]
     if harm == "short":
-        np.save(file, np.load(file)[:-1])
+        save_pictures(file, load_pictures(file)[:-1], 2, "webp")
     elif harm == "damaged":
-        file.write_bytes(b"no array")
+        file.write_bytes(b"no archive")
     else:
         file.unlink()
     render(RenderConfig(tmp_path, every=2))
-    assert {file: file.read_bytes() for file in view.glob("*.npy")} == good
+    assert {file: file.read_bytes() for file in view.glob("*.zip")} == good
     drawn_again = (view / "run-agentview.2" / "episodes.jsonl").read_text().splitlines()
     assert len(drawn_again) == 1
     render(RenderConfig(tmp_path, every=2))
@@ -258,7 +266,7 @@ def test_images_of_another_trajectory_are_removed(tmp_path):
     (tmp_path / "demos.json").write_text(json.dumps(manifest))
     with pytest.raises(RecordError, match="Theirs were removed"):
         render(RenderConfig(tmp_path))
-    assert len(list((tmp_path / "images").rglob("*.npy"))) == 3
+    assert len(list((tmp_path / "images").rglob("*.zip"))) == 3
 
 
 def test_a_camera_that_the_suite_lacks_is_named_before_anything_is_recorded(tmp_path):
@@ -282,7 +290,7 @@ def test_a_manifest_that_does_not_read_is_named_with_the_way_out(tmp_path, conte
 def test_a_dataset_is_not_written_from_images_of_some_episodes(tmp_path):
     recorded(tmp_path, trials=1)
     render(RenderConfig(tmp_path, every=4))
-    next((tmp_path / "images").rglob("*.npy")).unlink()
+    next((tmp_path / "images").rglob("*.zip")).unlink()
     with pytest.raises(DataError, match="vla-eval render"):
         export(tmp_path, tmp_path / "lerobot")
 
@@ -290,7 +298,7 @@ def test_a_dataset_is_not_written_from_images_of_some_episodes(tmp_path):
 def test_a_dataset_takes_the_view_that_has_every_episode(tmp_path):
     recorded(tmp_path, trials=1)
     render(RenderConfig(tmp_path, size=32, trials=1))
-    next((tmp_path / "images" / "32px-every1").glob("*.npy")).unlink()
+    next((tmp_path / "images" / "32px-every1").glob("*.zip")).unlink()
     render(RenderConfig(tmp_path))
     export(tmp_path, tmp_path / "lerobot")
     episodes = list(read_lerobot(tmp_path / "lerobot"))

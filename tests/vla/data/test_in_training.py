@@ -93,7 +93,7 @@ def test_an_episode_with_another_state_is_left_out(drawers):
     other = pa.array(np.zeros((6, 5)).tolist(), pa.list_(pa.float32()))
     at = table.schema.get_field_index("observation.state")
     pq.write_table(table.set_column(at, "observation.state", other), drawers / EPISODE)
-    config = TrainConfig((drawers,), LoopConfig(out=drawers), skip=SkipOptions(skip_bad=False))
+    config = TrainConfig(data=(drawers,), loop=LoopConfig(out=drawers), skip=SkipOptions(skip_bad=False))
     with pytest.raises(DataError, match=r"episode 1: has 5 numbers of state .*; most have 8"):
         read_data(config)
 
@@ -158,7 +158,7 @@ def test_what_stats_looked_at_is_not_looked_at_again(drawers, monkeypatch):
 
 def test_pictures_need_not_be_looked_at_before_training(drawers):
     files.write_video(drawers / f"videos/chunk-000/{files.CAMERA}/episode_000001.mp4", files.LEVELS[:3])
-    config = TrainConfig((drawers,), LoopConfig(out=drawers), skip=SkipOptions(skip_bad=False))
+    config = TrainConfig(data=(drawers,), loop=LoopConfig(out=drawers), skip=SkipOptions(skip_bad=False))
     with pytest.raises(DataError, match="the video has 3 frames"):
         read_data(config)
     assert len(read_data(dataclasses.replace(config, check_images=False))[0].episodes) == 3

@@ -1,6 +1,7 @@
 """Mixtures and loaders: shares, shuffles, shards and resuming."""
 
 import itertools
+import pickle
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 from vla.data.demonstration import Demonstration
 from vla.data.errors import DataError, Where
 from vla.data.frames import ArrayFrames
-from vla.data.loader import MixtureLoader
+from vla.data.loader import MixtureLoader, usual_workers
 from vla.data.mixture import Mixture, MixtureConfig, Sample, Source
+from vla.data.shared import Shared
 from vla.motion.labellers import AdaptiveLabeller
 from vla.motion.language import describe
 from vla.statistics import statistics_of
@@ -135,6 +137,43 @@ def test_workers_change_nothing_and_resuming_ignores_what_they_read_ahead():
     resumed = MixtureLoader(mixture(), names, 4)
     resumed.load_state_dict(loader.state_dict())
     assert list(itertools.islice(resumed, 7)) == plain[5:]
+
+
+def test_workers_get_the_mixture_by_a_file_that_goes_when_they_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    batches = iter(MixtureLoader(mixture(), names, 4, workers=2))
+    first = next(batches)
+    [file] = tmp_path.glob("vla-loader-*/mixture")
+    assert file.stat().st_size > sum(
+        camera.pixels.nbytes for one in source("large").episodes for camera in one.cameras.values()
+    )
+    batches.close()
+    assert list(tmp_path.iterdir()) == []
+    assert first == next(iter(MixtureLoader(mixture(), names, 4)))
+
+
+def test_what_is_shared_by_a_file_is_pickled_as_its_path_and_comes_back_equal(tmp_path: Path):
+    held = {
+        "large": np.arange(100_000.0),
+        "turned": np.arange(12).reshape(3, 4).T,
+        "part": np.arange(10)[::2],
+        "text": "a",
+    }
+    pickled = pickle.dumps(Shared(held, tmp_path / "held"))
+    assert len(pickled) < 500
+    back = pickle.loads(pickled).held
+    assert all(np.array_equal(back[name], held[name]) for name in held)
+    back["large"][0] = 5.0
+    assert pickle.loads(pickled).held["large"][0] == 0.0
+
+
+def test_workers_read_ahead_where_a_gpu_waits_and_nowhere_else(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(32)))
+    assert usual_workers(on_gpu=False, processes=1) == 0
+    assert usual_workers(on_gpu=True, processes=1) == 8
+    assert usual_workers(on_gpu=True, processes=8) == 3
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
+    assert usual_workers(on_gpu=True, processes=8) == 1
 
 
 def test_resuming_on_another_number_of_ranks_goes_on_where_it_stopped():

@@ -20,9 +20,10 @@ from vla.errors import DivergedError, TrainingError
 from vla.model.checkpoint import load_checkpoint
 from vla.motion.labellers import AdaptiveLabeller
 from vla.train.collate import Collate, Placed, padded
+from vla.train.compact import basis_of
 from vla.train.config import LoopConfig, ModelOptions, OptimConfig, TrainConfig
 from vla.train.features import StoredFeatures, feature_files, stacked_features
-from vla.train.loop import _check_finite, train
+from vla.train.loop import TrainingRun, _check_finite, _save, make_accelerator, train
 from vla.train.optim import learning_rate
 from vla.train.sources import Shifted, cameras_of, read_data, statistics_to_learn
 
@@ -179,6 +180,30 @@ def test_stored_features_train_as_images_do(bridge, tmp_path):
         rounded = feature_files(frozen, few, tmp_path)[0]
     assert rounded != path, "rounded features are not taken for exact ones"
     np.testing.assert_allclose(np.load(rounded), np.load(path), rtol=0.1, atol=0.1)
+
+
+def test_a_checkpoint_of_compact_features_is_saved_with_their_projection(bridge, tmp_path):
+    options = config(bridge, tmp_path / "run", 1)
+    train(options)
+    checkpoint = load_checkpoint(tmp_path / "run/checkpoint")
+    width = checkpoint.config.feature_width
+    basis = basis_of(np.random.default_rng(0).normal(1, 1, (500, width)), width // 4)
+    _save(checkpoint.model, TrainingRun(checkpoint, None, basis), options.loop, make_accelerator(options.loop))
+    weights = load_checkpoint(tmp_path / "run/checkpoint").model.state_dict()
+    assert torch.linalg.matrix_rank(weights["projector.0.weight"]) == width // 4
+    assert torch.linalg.matrix_rank(checkpoint.model.state_dict()["projector.0.weight"]) > width // 4
+    with pytest.raises(TrainingError, match="name its folder with --cache"):
+        config(bridge, tmp_path / "other", compact_cache=True)
+
+
+def test_a_run_of_before_an_option_goes_on_without_it(bridge, tmp_path):
+    train(config(bridge, tmp_path / "run", 1))
+    path = tmp_path / "run/train.json"
+    told = json.loads(path.read_text())
+    assert told.pop("compact_cache") is False
+    path.write_text(json.dumps(told))
+    train(config(bridge, tmp_path / "run", 2))
+    assert len(losses(tmp_path / "run")) == 2
 
 
 def test_shifted_images_are_the_images_moved_by_no_more_than_asked_for(bridge, tmp_path):
