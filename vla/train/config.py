@@ -16,6 +16,7 @@ from vla.errors import LabellerError, TrainingError
 from vla.model.config import ActionHead
 from vla.motion.labellers import RawLabeller
 from vla.motion.registry import INTENT, NO_MOTION, RAW, labeller
+from vla.train.holdout import HoldoutOptions
 from vla.train.recipe import LoraOptions, RecipeConfig
 
 TrainStage = Literal["motion", "action", "finetune"]
@@ -65,6 +66,8 @@ class LoopConfig:
         gradient_checkpointing: Use less memory by computing activations a second time, which takes longer.
         compile: Compile the blocks of the language model (torch.compile), which takes a minute before the first step.
             Every sequence is then padded to the longest that there can be.
+        ema: Share of an exponential moving average of the weights that each step keeps, such as 0.999: checkpoints and
+            held-out numbers are of the average. 0 keeps none.
         save_every: Number of steps between saved states; steps after the last saved state are lost if the process is
             killed.
         log_every: Number of steps between logged metrics.
@@ -82,6 +85,7 @@ class LoopConfig:
     workers: int | None = None
     gradient_checkpointing: bool = False
     compile: bool = False
+    ema: float = 0.0
     save_every: int = 500
     log_every: int = 1
     save_dtype: Precision = "float32"
@@ -98,6 +102,8 @@ class LoopConfig:
         counts = (self.save_every, self.log_every, self.optim.batch_size, self.optim.micro_batch)
         if min(_STEPS if self.steps is None else self.steps, *counts) < 1:
             raise TrainingError("Steps, batch sizes, --save-every and --log-every must be at least 1.")
+        if not 0 <= self.ema < 1:
+            raise TrainingError(f"--ema is {self.ema}; a number from 0 up to, not including, 1 is expected.")
 
     def steps_for(self, samples: int) -> int:
         """Return the optimizer steps in all, where an epoch has so many samples."""
@@ -185,6 +191,7 @@ class TrainConfig:
         cache: Folder in which the features of frozen vision encoders are stored, so that each image is encoded once.
         compact_cache: Store the features of --cache as their principal components in 8 bits, 12 times as small.
         shift: Largest random shift of the training images, in pixels; pixels at the edge are repeated.
+        held: What is held out of training.
         recipe: Options of the training recipe, all off by default.
         lora: Low-rank adaptation of the language model, off by default.
     """
@@ -206,6 +213,7 @@ class TrainConfig:
     cache: Path | None = None
     compact_cache: bool = False
     shift: int = 0
+    held: Annotated[HoldoutOptions, tyro.conf.arg(name="")] = field(default_factory=HoldoutOptions)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     lora: LoraOptions = field(default_factory=LoraOptions)
 
@@ -255,6 +263,7 @@ MAY_CHANGE = {
     *("mixture", "root"),  # they stand for --data and --weights, which are compared
     # Which episodes there are is compared when the position in the data is restored.
     *("skip.skip_bad", "skip.max_bad", "check_images"),
+    *("held.eval_every", "held.eval_samples", "held.stop_after"),
 }
 """Options that may change when a training is continued: they do not decide what is learned."""
 
@@ -273,6 +282,10 @@ def recorded(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any configuration
     if config.loop.epochs is None:
         del fields["loop"]["epochs"]
         fields["loop"]["steps"] = config.loop.steps_for(0)
+    if not config.loop.ema:
+        del fields["loop"]["ema"]
+    if "held" in fields and not config.held.given:
+        del fields["held"]
     if "lora" in fields and not config.lora.rank:
         del fields["lora"]
     if "raw_threshold" in fields:

@@ -13,63 +13,26 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vla.data.loader import MixtureLoader, usual_workers
-from vla.data.mixture import Mixture, MixtureConfig, Source, View
 from vla.errors import DivergedError, StoppedError, TrainingError, listed
-from vla.model.checkpoint import Checkpoint, save_checkpoint
-from vla.model.losses import Objective
+from vla.model.checkpoint import save_checkpoint
 from vla.model.network import LossSums
-from vla.model.prompt import PromptBuilder
-from vla.motion.registry import NO_MOTION
-from vla.train.augment import training_view
-from vla.train.collate import Collate, Placed, Target, widest
-from vla.train.compact import Basis
+from vla.train.collate import Placed
 from vla.train.config import LoopConfig, OptimConfig, TrainConfig, recorded
-from vla.train.features import StoredFeatures, basis_for, feature_files
-from vla.train.initialize import initial_checkpoint
-from vla.train.labels import labels_of
-from vla.train.lora import add_lora, merged
+from vla.train.ema import moving_average
 from vla.train.optim import learning_rate, make_optimizer, set_learning_rate
+from vla.train.prepare import TrainingRun, prepare
 from vla.train.progress import Metrics, Progress
-from vla.train.recipe import RecipeConfig
-from vla.train.sources import (
-    conventions_by_name,
-    instructions_of,
-    left_out_of,
-    make_sources,
-    read_data,
-    say_left_out,
-    statistics_by_name,
-)
+from vla.train.selection import BEST, flat
 from vla.train.speed import speed_up
 from vla.train.state import RunState
 from vla.train.stopping import sigterm_noted
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """Everything that a training loop needs.
-
-    Attributes:
-        checkpoint: the model to train, with what is saved beside it.
-        loader: micro batches of this process, endless and resumable.
-        merge: makes a checkpoint's weights of those that are trained.
-        basis: in which the features that it learns from are stored compactly, or None.
-    """
-
-    checkpoint: Checkpoint
-    loader: MixtureLoader[Placed]
-    merge: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
-    basis: Basis | None = None
 
 
 def train(config: TrainConfig) -> None:
@@ -84,7 +47,7 @@ def train(config: TrainConfig) -> None:
     accumulation(config.loop.optim, accelerator)
     state = RunState(config.loop.out, recorded(config))
     with state.claimed(accelerator):
-        optimize(_prepare(config, accelerator), config.loop, accelerator, state)
+        optimize(prepare(config, accelerator), config.loop, accelerator, state)
 
 
 def make_accelerator(config: LoopConfig) -> Accelerator:
@@ -106,104 +69,40 @@ def optimize(run: TrainingRun, config: LoopConfig, accelerator: Accelerator, sta
     if config.epochs is not None and accelerator.is_main_process:
         drawn = f"{run.loader.epoch} samples in batches of {config.optim.batch_size}"
         sys.stderr.write(f"--epochs {config.epochs:g}: {steps} steps ({drawn})\n")
+    average = moving_average(model, config.ema, accelerator, divided=False)
     first = state.restore(accelerator, run.loader, steps)
+    if run.heldout:
+        run.heldout.restore(first, accelerator)
     batches = iter(run.loader)
     accumulated = accumulation(config.optim, accelerator)
     told = dict(run.checkpoint.training)
     progress = Progress(config.out, steps, config.report, accelerator.is_main_process, told)
     with progress, sigterm_noted() as asked_to_stop:
         for step in range(first, steps):
+            if run.heldout and run.heldout.exhausted:
+                break
             set_learning_rate(optimizer, learning_rate(step, steps, config.optim))
             micro = [_moved(next(batches), accelerator.device) for _ in range(accumulated)]
             metrics = _step(prepared, optimizer, micro, config.optim.clip, accelerator)
             if step % config.log_every == 0 or step + 1 == steps:
                 progress.say(step, metrics, optimizer.param_groups[0]["lr"], config.optim.batch_size)
-            stops = _any(asked_to_stop(), accelerator)
-            if (step + 1) % config.save_every == 0 or step + 1 == steps or stops:
-                _save(prepared, run, config, accelerator)
-                state.save(accelerator, run.loader, step + 1)
-            if stops and step + 1 < steps:
-                raise StoppedError(f"SIGTERM came: stopped and saved after step {step + 1}; the same command goes on.")
-
-
-def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
-    """Read the data, build the model and put both together."""
-    with accelerator.main_process_first():
-        data = read_data(config)
-    texts = instructions_of(data)
-    checkpoint = initial_checkpoint(
-        config.init, config.model, texts, config.stage, config.says_motion, config.loop.seed
-    )
-    sources = make_sources(config, data, checkpoint.prompts)
-    labels = labels_of(config.motion if config.says_motion else NO_MOTION, sources, config.raw_threshold)
-    model = checkpoint.config
-    view, basis = _view(config, checkpoint, sources, accelerator)
-    drawn = MixtureConfig(config.loop.seed, model.image_size, model.action_horizon)
-    if accelerator.is_main_process:
-        say_left_out(sources, data)
-    seen = {source.name: list(source.cameras) for source in sources}
-    meant = {name: convention.to_json() for name, convention in conventions_by_name(sources).items()}
-    told = {**recorded(config), **checkpoint.training, "processes": accelerator.num_processes, "sources": seen}
-    told |= {"conventions": meant, "left_out": left_out_of(data)}
-    told |= {"raw_thresholds": labels.told} if labels.told else {}
-    checkpoint = replace(checkpoint, statistics=statistics_by_name(sources, config.recipe.axis_floor), training=told)
-    target: Target = "motion" if config.stage == "motion" else "motion_action" if config.says_motion else "action"
-    width = widest(checkpoint.prompts, texts, target) if config.loop.compile else 0
-    checkpoint.model.objective = objective_of(config.recipe, checkpoint.prompts)
-    collate = Collate(
-        checkpoint.prompts,
-        checkpoint.statistics,
-        target,
-        width,
-        config.recipe,
-        seed=config.loop.seed,
-        cropped=model.image_crop < 1,
-    )
-    loader = MixtureLoader(
-        Mixture(sources, labels.labeller, drawn, view),
-        collate,
-        config.loop.optim.micro_batch,
-        shard=(accelerator.process_index, accelerator.num_processes),
-        workers=workers_of(config.loop.workers, accelerator),
-        pin=accelerator.device.type == "cuda",
-    )
-    if config.lora.rank:
-        add_lora(checkpoint.model, config.lora, config.loop.seed)
-        return TrainingRun(checkpoint, loader, partial(merged, scale=config.lora.scale), basis)
-    return TrainingRun(checkpoint, loader, basis=basis)
-
-
-def workers_of(asked: int | None, accelerator: Accelerator) -> int:
-    """Return how many processes load data ahead for each training process."""
-    here = min(accelerator.num_processes, max(1, torch.cuda.device_count()))  # one for each GPU of this machine
-    return usual_workers(accelerator.device.type == "cuda", here) if asked is None else asked
-
-
-def _view(
-    config: TrainConfig, checkpoint: Checkpoint, sources: Sequence[Source], accelerator: Accelerator
-) -> tuple[View | None, Basis | None]:
-    """Return what training sees of the sources, and in which basis; None for their images as they are."""
-    area = checkpoint.config.image_crop
-    if not config.cache:
-        return training_view(config.shift, area, config.recipe), None
-    if area < 1:
-        raise TrainingError(
-            f"--cache keeps features of whole images, and the model learns from crops of {area:g} of their area. Leave "
-            "--cache out, or give --model.image-crop 1."
-        )
-    with accelerator.main_process_first(), accelerator.autocast():
-        network = checkpoint.model.to(accelerator.device)
-        basis = basis_for(network, sources, config.cache) if config.compact_cache else None
-        return StoredFeatures(feature_files(network, sources, config.cache, basis), basis), basis
-
-
-def objective_of(recipe: RecipeConfig, prompts: PromptBuilder) -> Objective | None:
-    """Return what a recipe minimises; None for the mean cross-entropy of all tokens."""
-    if not recipe.weighs:
-        return None
-    ends = prompts.actions.encode([-1.0, 1.0])
-    weights = recipe.motion_weight, recipe.action_weight, recipe.dimension_weights
-    return Objective(int(ends.min()), recipe.soft_bins, *weights)
+            if average:
+                average.update()
+            done, stops = step + 1, _any(asked_to_stop(), accelerator)
+            with average.in_place() if average else contextlib.nullcontext():
+                if run.heldout and run.heldout.due(done, steps):
+                    if run.heldout.evaluate(model, done, accelerator):
+                        _save(prepared, run, config, accelerator, BEST)
+                    progress.note(done, flat(run.heldout.last))
+                ends = done == steps or stops or bool(run.heldout and run.heldout.exhausted)
+                if done % config.save_every == 0 or ends:
+                    _save(prepared, run, config, accelerator)
+            if done % config.save_every == 0 or ends:
+                state.save(accelerator, run.loader, done)
+            if stops and done < steps:
+                raise StoppedError(f"SIGTERM came: stopped and saved after step {done}; the same command goes on.")
+    if run.heldout and accelerator.is_main_process:
+        sys.stderr.write(run.heldout.report() + "\n")
 
 
 def accumulation(config: OptimConfig, accelerator: Accelerator) -> int:
@@ -258,11 +157,13 @@ def _step(
     return Metrics(float(loss / tokens), motion, action, text, float(norm), other)
 
 
-def _save(model: torch.nn.Module, run: TrainingRun, config: LoopConfig, accelerator: Accelerator) -> None:
+def _save(
+    model: nn.Module, run: TrainingRun, config: LoopConfig, accelerator: Accelerator, name: str = "checkpoint"
+) -> None:
     weights = run.merge(accelerator.get_state_dict(model))
     if accelerator.is_main_process:
         weights = run.basis.folded(weights) if run.basis else weights
-        save_checkpoint(config.out / "checkpoint", run.checkpoint, weights, config.save_dtype)
+        save_checkpoint(config.out / name, run.checkpoint, weights, config.save_dtype)
     accelerator.wait_for_everyone()
 
 

@@ -96,6 +96,11 @@ class Progress:
         if self._bar.disable:
             sys.stderr.write(f"step {step + 1}/{self._steps} {text}\n")
 
+    def note(self, step: int, told: dict[str, float]) -> None:
+        """Send further numbers of a step to the service."""
+        if self._service is not None:
+            self._service.log(told, step=step)
+
     def _speed(self, step: int, batch_size: int) -> float | None:
         now = time.perf_counter()
         last, self._last = self._last, (step, now)

@@ -25,15 +25,15 @@ from vla.train.config import TrainConfig
 _log = logging.getLogger("vla.data")
 
 
-def read_data(config: TrainConfig) -> tuple[Whole, ...]:
-    """Read every episode of every dataset (places, not pixels).
+def read_data(config: TrainConfig, folders: Sequence[Path] = ()) -> tuple[Whole, ...]:
+    """Read every episode of every dataset (places, not pixels), or of the datasets in other folders.
 
     Raises:
         DataError: a dataset cannot be read, or more of it than may be skipped.
         TrainingError: two folders hold data sets of one name, or there is nothing to learn from in a folder.
     """
     data: dict[str, Whole] = {}
-    for folder in config.data:
+    for folder in folders or config.data:
         whole = read_whole(folder, config.read, config.skip, config.check_images)
         if whole.excess:
             raise whole.excess
@@ -71,6 +71,25 @@ def make_sources(config: TrainConfig, data: Sequence[Whole], prompts: PromptBuil
             )
         sources.append(Source(episodes, statistics, cameras, weight))
     return tuple(sources)
+
+
+def held_sources(held: Sequence[Whole], sources: Sequence[Source], prompts: PromptBuilder) -> tuple[Source, ...]:
+    """Make what a model is scored on, with the statistics and cameras of what it is trained on.
+
+    Raises:
+        TrainingError: a data set has no step at which a sample may start.
+    """
+    trained = {source.name: source for source in sources}
+    apart = []
+    for whole in held:
+        alike = trained[whole.episodes[0].dataset]
+        horizon = prompts.config.action_horizon
+        episodes = [drop_perturbed_chunks(one, horizon) for one in _short_enough(whole, prompts)]
+        try:
+            apart.append(Source(episodes, alike.statistics, alike.cameras))
+        except ValueError as error:
+            raise TrainingError(f"What is held out cannot be scored. {error}") from error
+    return tuple(apart)
 
 
 def statistics_to_learn(episodes: Sequence[Demonstration]) -> ActionStatistics:

@@ -23,7 +23,7 @@ from vla.train.progress import METRICS
 from vla.weights.load import UNREADABLE
 
 _CONFIG, _STATE, _POSITION, _LOCK = "train.json", "state", "position.json", ".lock"
-_PATHS = {"data", "images", "init"}
+_PATHS = {"data", "images", "init", "held.holdout_data"}
 """Options that name files: they may be written in another way (relative, absolute, through a link)."""
 
 

@@ -36,7 +36,8 @@ from vla.model.prompt import PromptBuilder, TokenSequence
 from vla.train.collate import Placed, padded
 from vla.train.config import Loop, ModelOptions, recorded
 from vla.train.initialize import initial_checkpoint
-from vla.train.loop import TrainingRun, accumulation, make_accelerator, optimize, workers_of
+from vla.train.loop import accumulation, make_accelerator, optimize
+from vla.train.prepare import TrainingRun, workers_of
 from vla.train.state import RunState
 
 

@@ -69,7 +69,7 @@ def test_what_was_learnt_by_heart_is_what_the_decoder_answers(head):
         np.testing.assert_allclose(actions, batch.actions[row], atol=L1_TOLERANCE)
         np.testing.assert_allclose(actions, predicted.actions[row], atol=1e-4)
         assert answer.motion == "move up"
-    assert predicted.motion_exact.all()
+    assert predicted.motion.exact.all()
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -23,8 +23,9 @@ from vla.train.collate import Collate, Placed, padded
 from vla.train.compact import basis_of
 from vla.train.config import LoopConfig, ModelOptions, OptimConfig, TrainConfig
 from vla.train.features import StoredFeatures, feature_files, stacked_features
-from vla.train.loop import TrainingRun, _check_finite, _save, make_accelerator, train
+from vla.train.loop import _check_finite, _save, make_accelerator, train
 from vla.train.optim import learning_rate
+from vla.train.prepare import TrainingRun
 from vla.train.sources import Shifted, cameras_of, read_data, statistics_to_learn
 
 NANO = ModelOptions(preset="nano")

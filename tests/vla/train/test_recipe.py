@@ -20,7 +20,8 @@ from vla.statistics import statistics_from_json, statistics_of, statistics_to_js
 from vla.train.augment import training_view
 from vla.train.collate import Collate, padded
 from vla.train.config import LoopConfig, ModelOptions, OptimConfig, TrainConfig, recorded
-from vla.train.loop import objective_of, train
+from vla.train.loop import train
+from vla.train.prepare import objective_of
 from vla.train.recipe import RecipeConfig
 from vla.train.sources import cameras_of, read_data, statistics_to_learn
 
