@@ -31,6 +31,11 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("train the model on demonstrations", "vla.train.loop:train", "vla.train.config:TrainConfig"),
+    "evaluate": Command(
+        "score a checkpoint on demonstrations, and show what each input is worth",
+        "vla.train.evaluate:evaluate",
+        "vla.train.evaluate_config:EvaluateConfig",
+    ),
     "vlm": Command("train a vision-language model to begin with (LLaVA's format)", "vla.train.vlm:main"),
     "stats": Command("statistics and a text card of a dataset", "vla.data.card:main"),
 }
