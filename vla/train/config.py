@@ -14,7 +14,7 @@ from vla.data.whole import SkipOptions
 from vla.errors import LabellerError, TrainingError
 from vla.motion.labellers import RawLabeller
 from vla.motion.registry import INTENT, NO_MOTION, RAW, labeller
-from vla.train.recipe import LoraOptions, RecipeConfig
+from vla.train.recipe import LoraOptions, RecipeConfig, check_effect
 
 TrainStage = Literal["motion", "action", "finetune"]
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -212,6 +212,7 @@ class TrainConfig:
                 ) from error
         elif self.stage == "motion":
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
+        check_effect(self.recipe, motion=self.says_motion, action=self.stage != "motion")
         if self.cache and self.shift:
             raise TrainingError("--cache keeps features of the images as they are: --shift cannot change them.")
         if self.cache and self.recipe.jitters:

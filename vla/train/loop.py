@@ -39,7 +39,7 @@ from vla.train.labels import labels_of
 from vla.train.lora import add_lora, merged
 from vla.train.optim import learning_rate, make_optimizer, set_learning_rate
 from vla.train.progress import Metrics, Progress
-from vla.train.recipe import RecipeConfig
+from vla.train.recipe import RecipeConfig, check_state
 from vla.train.sources import (
     conventions_by_name,
     instructions_of,
@@ -128,6 +128,7 @@ def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
     checkpoint = initial_checkpoint(
         config.init, config.model, instructions_of(data), config.stage, config.says_motion, config.loop.seed
     )
+    check_state(config.recipe, checkpoint.config.proprio_dim)
     sources = make_sources(config, data, checkpoint.prompts)
     labels = labels_of(config.motion if config.says_motion else NO_MOTION, sources, config.raw_threshold)
     model = checkpoint.config
