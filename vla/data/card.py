@@ -14,12 +14,12 @@ import tyro
 from evals.terminal.text import show
 from vla.data.demonstration import Demonstration
 from vla.data.errors import DataError, Where, printable, reading
-from vla.data.intents import known_motion
+from vla.data.intents import intents_of, known_motion
 from vla.data.read import ReadOptions, check_layouts, dataset_format
 from vla.data.whole import LeftOut, SkipOptions, read_whole
 from vla.motion.labellers import Labeller
 from vla.motion.language import describe
-from vla.motion.registry import RAW, labeller, labeller_names
+from vla.motion.registry import INTENT, RAW, labeller, labeller_names
 from vla.motion.tuning import agreement, tuned_raw
 from vla.statistics import DIMENSIONS, ActionStatistics, rare_in_words, statistics_of, write_statistics
 
@@ -39,7 +39,8 @@ class StatsConfig:
             that training need not decode them again. Without this option, only the first image of each camera is
             decoded.
         statistics: File to write the action statistics to, in the layout of OpenVLA's dataset_statistics.json.
-        motion: Labeller that writes the motion labels: raw, adaptive, hmm, segments or a plugin's.
+        motion: Labeller that writes the motion labels: raw, adaptive, hmm, segments or a plugin's; "intent" shows the
+            recorded intents.
         top: Number of labels and instructions to show, most frequent first.
     """
 
@@ -118,10 +119,10 @@ def make_card(
         motion: name of the labeller.
 
     Raises:
-        LabellerError: there is no such labeller.
+        LabellerError: there is no such labeller, or an episode has no intents to show.
         DataError: nothing in it can be used; or, unless that may be skipped, something in it cannot be read.
     """
-    chosen = labeller(motion)
+    chosen = None if motion == INTENT else labeller(motion)
     whole = read_whole(directory, options, skip or SkipOptions(), images)
     left = whole.left_out
     episodes: list[Demonstration] = []
@@ -147,7 +148,7 @@ def make_card(
         state_size=episodes[0].state.shape[1],
         statistics=statistics,
         motion=motion,
-        labels=_labels(episodes, statistics, chosen),
+        labels=_labels(episodes, statistics, chosen or intents_of(episodes)),
         agreement=_agreement(episodes, statistics),
         instructions=Counter(episode.instruction for episode in episodes),
         left_out=left,

@@ -17,7 +17,7 @@ from vla.model.config import ActionHead
 from vla.motion.labellers import RawLabeller
 from vla.motion.registry import INTENT, NO_MOTION, RAW, labeller
 from vla.train.holdout import HoldoutOptions
-from vla.train.recipe import LoraOptions, RecipeConfig
+from vla.train.recipe import LoraOptions, RecipeConfig, check_effect
 
 TrainStage = Literal["motion", "action", "finetune"]
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -243,6 +243,7 @@ class TrainConfig:
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
         if self.compact_cache and not self.cache:
             raise TrainingError("--compact-cache says how --cache stores features: name its folder with --cache.")
+        check_effect(self.recipe, motion=self.says_motion, action=self.stage != "motion")
         if self.cache and self.shift:
             raise TrainingError("--cache keeps features of the images as they are: --shift cannot change them.")
         if self.cache and self.recipe.jitters:

@@ -28,7 +28,7 @@ from vla.train.holdout import joined, scene_of, split
 from vla.train.initialize import initial_checkpoint
 from vla.train.labels import Labels, labels_of
 from vla.train.lora import add_lora, merged
-from vla.train.recipe import RecipeConfig
+from vla.train.recipe import RecipeConfig, check_state
 from vla.train.scoring import held_samples
 from vla.train.selection import HeldOut
 from vla.train.sources import (
@@ -71,6 +71,7 @@ def prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
     checkpoint = initial_checkpoint(
         config.init, config.model, texts, config.stage, config.says_motion, config.loop.seed
     )
+    check_state(config.recipe, checkpoint.config.proprio_dim)
     sources = make_sources(config, data, checkpoint.prompts)
     labels = labels_of(config.motion if config.says_motion else NO_MOTION, sources, config.raw_threshold)
     model = checkpoint.config
@@ -181,7 +182,9 @@ def _held_samples(
         with accelerator.main_process_first(), accelerator.autocast():
             files = feature_files(checkpoint.model, apart, config.cache, basis)
         views = [StoredFeatures([file], basis) for file in files]
-    labeller = labels_of(INTENT, apart).labeller if config.motion == INTENT else labels.labeller
+    labeller = labels.labeller
+    if labeller is not None and config.motion == INTENT:
+        labeller = labels_of(INTENT, apart).labeller
     drawn = MixtureConfig(0, model.image_size, model.action_horizon)
     found = {}
     for source, view in zip(apart, views, strict=True):

@@ -75,6 +75,38 @@ class RecipeConfig:
         return {name: value for name, (value, default) in values.items() if value != default}
 
 
+def check_effect(recipe: RecipeConfig, motion: bool, action: bool) -> None:
+    """Refuse options that nothing would come of.
+
+    Args:
+        recipe: the options.
+        motion: whether motion sentences are learnt.
+        action: whether actions are.
+
+    Raises:
+        TrainingError: an option for tokens that are not learnt is given, or all that is learnt has the weight 0.
+    """
+    without = [] if action else ["axis_floor", "soft_bins", "action_weight", "dimension_weights"]
+    without += [] if motion else ["motion_weight"]
+    if idle := [f"--recipe.{name.replace('_', '-')}" for name in without if name in recipe.given()]:
+        raise TrainingError(f"{', '.join(idle)} would change nothing: this stage learns no such tokens. Leave it out.")
+    if not ((motion and recipe.motion_weight) or (action and recipe.action_weight)):
+        raise TrainingError("Nothing is to be learnt: --recipe.motion-weight and --recipe.action-weight leave no loss.")
+
+
+def check_state(recipe: RecipeConfig, proprio_dim: int) -> None:
+    """Refuse changes of a state that the model does not read.
+
+    Raises:
+        TrainingError: there are some.
+    """
+    if not proprio_dim and (recipe.proprio_dropout or recipe.proprio_noise):
+        raise TrainingError(
+            "--recipe.proprio-dropout and --recipe.proprio-noise change the proprioceptive state, and this model reads "
+            "none. Leave them out, or give --model.proprio-dim."
+        )
+
+
 _HEAVIEST = 1000.0
 _SHARE, _BELOW_ONE, _WEIGHT = (0.0, 1.0), (0.0, 0.99), (0.0, _HEAVIEST)
 _RANGES = {
@@ -114,6 +146,11 @@ class LoraOptions:
             raise TrainingError(
                 f"--lora.rank is {self.rank} and --lora.alpha {self.alpha}; a whole number from 0 to {_LARGEST_RANK} "
                 "and a number above 0 are expected."
+            )
+
+        if not self.rank and (self.alpha, self.embeddings) != (type(self).alpha, type(self).embeddings):
+            raise TrainingError(
+                "--lora.alpha and --lora.no-embeddings are for --lora.rank above 0: give it, or leave them."
             )
 
     @property

@@ -158,6 +158,8 @@ def test_a_threshold_that_means_nothing_is_refused(tmp_path, changes):
 def test_the_card_compares_every_labeller_with_the_intents(demos, reach, capsys):
     assert main(["stats", str(demos)]) == 0
     said = capsys.readouterr().out
+    assert main(["stats", str(demos), "--motion", "intent"]) == 0
+    assert "motion labels (intent, share of steps)" in capsys.readouterr().out
     block = said[said.index("labellers (share of steps") :].split("\n\n")[0]
     assert {line.split("%")[1].split(",")[0].strip() for line in block.splitlines()[1:]} == {"raw", "adaptive", "hmm"}
     known, _ = known_motion(reach.episodes, reach.statistics)

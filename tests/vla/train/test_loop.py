@@ -154,7 +154,7 @@ def test_two_demonstrations_are_learnt_by_heart(bridge, tmp_path):
 def test_the_labeller_of_that_name_writes_the_sentences_and_the_checkpoint_keeps_the_name(bridge, tmp_path):
     train(config(bridge, tmp_path / "run", motion="hmm"))
     assert load_checkpoint(tmp_path / "run/checkpoint").training["motion"] == "hmm"
-    with pytest.raises(TrainingError, match=r"'him'.* Known: adaptive, hmm, raw\. Or 'none'"):
+    with pytest.raises(TrainingError, match=r"'him'.* Known: adaptive, hmm, raw\. Or 'intent', .* or 'none'"):
         config(bridge, tmp_path / "other", motion="him")
 
 

@@ -97,6 +97,6 @@ def test_without_peft_the_way_out_is_said(monkeypatch):
 
 def test_off_it_is_not_recorded_and_wrong_numbers_are_refused():
     assert "lora" not in recorded(config(Path("d"), Path("o"), lora=LoraOptions()))
-    for numbers in ({"rank": -1}, {"rank": 2, "alpha": 0.0}):
-        with pytest.raises(TrainingError, match=r"--lora\.rank is"):
+    for numbers in ({"rank": -1}, {"rank": 2, "alpha": 0.0}, {"alpha": 8.0}, {"embeddings": False}):
+        with pytest.raises(TrainingError, match=r"--lora\.rank"):
             LoraOptions(**numbers)

@@ -10,9 +10,11 @@ import torch
 
 from tests.vla.nano_models import nano, random_images
 from vla.actions import normalize_affine, unnormalize_affine
+from vla.data.loader import MixtureLoader
 from vla.data.mixture import Mixture, MixtureConfig, Source
-from vla.errors import TrainingError
+from vla.errors import CheckpointError, TrainingError
 from vla.model.checkpoint import load_checkpoint
+from vla.model.config import ModelConfig
 from vla.model.crop import centre_cropped
 from vla.model.losses import Objective, soft_targets
 from vla.motion.labellers import AdaptiveLabeller
@@ -298,3 +300,45 @@ def test_numbers_that_mean_nothing_are_refused_by_name(options, message):
 def test_stored_features_and_changed_colours_are_refused():
     with pytest.raises(TrainingError, match=r"--cache .*hue"):
         TrainConfig((Path("d"),), LoopConfig(out=Path("o")), cache=Path("c"), recipe=RecipeConfig(hue=0.1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stage": "motion", "recipe": RecipeConfig(soft_bins=1.0)}, r"--recipe\.soft-bins would change nothing"),
+        ({"stage": "action", "recipe": RecipeConfig(motion_weight=2.0)}, r"--recipe\.motion-weight would change"),
+        ({"motion": "none", "recipe": RecipeConfig(action_weight=0.0)}, "Nothing is to be learnt"),
+        ({"recipe": RecipeConfig(motion_weight=0.0, action_weight=0.0)}, "Nothing is to be learnt"),
+    ],
+)
+def test_options_that_nothing_would_come_of_are_refused(changes, message):
+    with pytest.raises(TrainingError, match=message):
+        TrainConfig((Path("d"),), LoopConfig(out=Path("o")), **changes)
+
+
+def test_changes_of_a_state_that_is_not_read_are_refused(bridge, tmp_path):
+    with pytest.raises(TrainingError, match=r"this model reads none"):
+        train(config(bridge, tmp_path, model={"proprio_dim": 0}, recipe=RecipeConfig(proprio_noise=0.1)))
+
+
+def test_processes_share_the_samples_that_one_would_see(whole):
+    _, prompts = nano(proprio_dim=7)
+    mixture = mixture_of(whole, training_view(0, 0.9, ALL))
+    collate = Collate(prompts, {whole.name: whole.statistics}, "action", ALL, seed=3, cropped=True)
+    one = next(iter(MixtureLoader(mixture, collate, 4))).batch
+    for rank in (0, 1):
+        half = next(iter(MixtureLoader(mixture, collate, 2, shard=(rank, 2)))).batch
+        rows = slice(2 * rank, 2 * rank + 2)
+        assert torch.equal(half.images, one.images[rows])
+        assert torch.equal(half.state, one.state[rows])
+        assert torch.equal(half.dropout, one.dropout[rows, : half.dropout.shape[1]])
+
+
+def test_a_configuration_from_before_crops_reads_as_whole_images():
+    model, _ = nano(image_crop=0.9)
+    told = model.config.to_json()
+    assert ModelConfig.from_json(told, "here") == model.config
+    del told["image_crop"]
+    assert ModelConfig.from_json(told, "here").image_crop == 1.0
+    with pytest.raises(CheckpointError, match=r"image_crop is 1\.5; a number above 0 and up to 1"):
+        ModelConfig.from_json({**told, "image_crop": 1.5}, "here")
