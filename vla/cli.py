@@ -32,6 +32,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command("train the model on demonstrations", "vla.train.loop:train", "vla.train.config:TrainConfig"),
     "vlm": Command("train a vision-language model to begin with (LLaVA's format)", "vla.train.vlm:main"),
+    "convert": Command("a checkpoint out of openvla-mini's .pt file", "vla.train.convert:main"),
     "stats": Command("statistics and a text card of a dataset", "vla.data.card:main"),
 }
 
