@@ -37,6 +37,7 @@ COMMANDS = {
         "vla.train.evaluate_config:EvaluateConfig",
     ),
     "vlm": Command("train a vision-language model to begin with (LLaVA's format)", "vla.train.vlm:main"),
+    "convert": Command("a checkpoint out of openvla-mini's .pt file", "vla.train.convert:main"),
     "stats": Command("statistics and a text card of a dataset", "vla.data.card:main"),
 }
 

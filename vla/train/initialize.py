@@ -22,7 +22,7 @@ from vla.model.prompt import PromptBuilder
 from vla.model.tokenizer import make_tokenizer
 from vla.train.config import ModelOptions
 from vla.weights.load import load_pretrained
-from vla.weights.prismatic import load_prismatic
+from vla.weights.prismatic import as_trained, load_prismatic
 
 
 def initial_checkpoint(
@@ -52,6 +52,8 @@ def initial_checkpoint(
     if init != "scratch" and not path.is_file():
         raise TrainingError(f"--init {init}: no such folder or file; 'scratch' begins with the published weights.")
     config = configure(options, motion)
+    if init != "scratch":
+        config = as_trained(config, path)
     tokenizer = make_tokenizer(config.language.tokenizer, instructions)
     with _seeded(seed):
         model = MotionVLA(config, tokenizer.get_vocab_size())
@@ -64,7 +66,7 @@ def initial_checkpoint(
                 f"{init} holds the vision encoders {', '.join(frozen)}, so they are not the published ones: they "
                 "cannot be left out of our checkpoints. Train without --model.freeze-vision-encoders."
             )
-        training["began_with"] = {"init": init, "sha256": _hash(path)}
+        training["began_with"] = {"init": init, "sha256": _hash(path), "action_tokenizer": config.action_tokenizer}
     elif options.pretrained:
         load_pretrained(model)
     return Checkpoint(model, PromptBuilder(tokenizer, config), {}, stage, training)

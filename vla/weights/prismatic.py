@@ -13,16 +13,18 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from vla.errors import WeightsError, listed
-from vla.model.config import VisionEncoderConfig
+from vla.model.config import ActionTokens, ModelConfig, VisionEncoderConfig
 from vla.model.network import MotionVLA
 from vla.weights.foreign import what_file
 from vla.weights.load import UNREADABLE, State, fit_vision_encoder, load_exactly, load_language, load_vision_encoder
+from vla.weights.openvla import acting
 
 _PARTS = {"vision_backbone", "llm_backbone", "projector"}
 
@@ -50,6 +52,17 @@ _RENAMES = {
 _RENAMES["dinov2_with_registers"] = _RENAMES["dinov2"]
 
 
+def as_trained(config: ModelConfig, path: Path) -> ModelConfig:
+    """Return the configuration with the layout that Prismatic's models were trained on, and their action tokens.
+
+    Raises:
+        WeightsError: the file is of a model that acts, and nothing says what its action tokens mean.
+    """
+    found = acting(path)
+    tokens: ActionTokens = found.action_tokenizer if found else config.action_tokenizer
+    return replace(config, image_position="after_first_token", action_tokenizer=tokens)
+
+
 def load_prismatic(model: MotionVLA, path: Path) -> tuple[str, ...]:
     """Load a Prismatic checkpoint.
 
@@ -61,9 +74,8 @@ def load_prismatic(model: MotionVLA, path: Path) -> tuple[str, ...]:
         Names of the vision encoders that the checkpoint held; the others were loaded from their own sources.
 
     Raises:
-        WeightsError: another layout, tensors that do not fit, or a model that already acts.
+        WeightsError: another layout, or tensors that do not fit.
     """
-    _refuse_vla(path)
     parts = read_prismatic(path)
     vision = parts.get("vision_backbone", {})
     prefixes = tuple(f"{encoder.name}_featurizer." for encoder in model.config.vision_encoders)
@@ -108,21 +120,6 @@ def read_prismatic(path: Path) -> Mapping[str, State]:
         if odd:
             raise WeightsError(f"{path}: in {name}, {listed(map(str, odd))} is no tensor: the file is not Prismatic's.")
     return parts
-
-
-def _refuse_vla(path: Path) -> None:
-    """Refuse a vision-language-action model of OpenVLA's code, told by the action statistics in its run folder.
-
-    Its action tokens count down, with 255 bins (`vla.actions.OpenVLAActionTokenizer`), ours up, with 256: it would
-    begin with mirrored actions.
-    """
-    statistics = path.absolute().parent.parent / "dataset_statistics.json"
-    if statistics.is_file():
-        raise WeightsError(
-            f"{path} is a model that already acts ({statistics} lies beside it), and its action tokens mean other "
-            "values than ours: it would begin with mirrored actions. Begin with the vision-language model that it was "
-            "trained from, or with 'scratch'."
-        )
 
 
 def _load(module: nn.Module, state: State, what: str, model: MotionVLA) -> None:

@@ -168,9 +168,11 @@ def test_a_checkpoint_from_before_there_were_heads_says_one_token_after_another(
     save_checkpoint(tmp_path / "checkpoint", Checkpoint(*nano(), {}, "finetune"))
     path = tmp_path / "checkpoint/config.json"
     described = json.loads(path.read_text())
-    del described["model"]["action_head"]
+    for name in ("action_head", "action_tokenizer"):
+        del described["model"][name]
     path.write_text(json.dumps(described))
-    assert load_checkpoint(tmp_path / "checkpoint").config.action_head == "autoregressive"
+    config = load_checkpoint(tmp_path / "checkpoint").config
+    assert (config.action_head, config.action_tokenizer) == ("autoregressive", "centres")
 
 
 def test_a_model_pretrained_on_motion_gets_the_head_that_fine_tuning_asks_for(tmp_path):

@@ -143,14 +143,6 @@ def test_a_path_that_is_absent_or_a_file_is_no_checkpoint(tmp_path):
         start(tmp_path / "nothing.pt")
 
 
-def test_a_model_that_already_acts_with_other_tokens_is_refused(tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "dataset_statistics.json").write_text("{}")
-    torch.save({"model": parts()}, tmp_path / "checkpoints/step-1.pt")
-    with pytest.raises(WeightsError, match="mirrored actions"):
-        start(tmp_path / "checkpoints/step-1.pt")
-
-
 def test_a_vision_encoder_that_the_preset_lacks_is_not_left_out_silently(tmp_path):
     model, _ = nano()
     saved = {
