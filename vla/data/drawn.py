@@ -54,7 +54,7 @@ class DrawnFrames:
         """
         number = self._number(step)
         with reading(self.where, f"cannot read the image of step {step}"):
-            place = _places(self.where.file)[number]
+            place = _places_of(self.where.file)[number]
             with self.where.file.open("rb") as file:
                 file.seek(place.offset)
                 content = file.read(place.size)
@@ -74,7 +74,7 @@ class DrawnFrames:
                 shape = self._raw().shape
                 wrong = f"images of shape {shape}" if len(shape) != 4 or shape[0] != expected else ""
             else:
-                steps = [place.step for place in _places(self.where.file)]
+                steps = [place.step for place in _places_of(self.where.file)]
                 wrong = "" if steps == list(range(0, self.steps, self.every)) else f"{len(steps)} images"
             if wrong:
                 raise DataError(self.where, f"holds {wrong}; {expected} are expected for {self.steps} steps. {_AGAIN}")
@@ -102,9 +102,14 @@ class _Place(NamedTuple):
     checksum: int
 
 
+def _places_of(path: Path) -> tuple[_Place, ...]:
+    found = path.stat()
+    return _places(path, found.st_size, found.st_mtime_ns)
+
+
 @lru_cache(maxsize=_KNOWN_ARCHIVES)
-def _places(path: Path) -> tuple[_Place, ...]:
-    """Read the directory of an archive once per process."""
+def _places(path: Path, size: int, changed_ns: int) -> tuple[_Place, ...]:
+    """Read the directory of an archive once per process, and again if the file is another."""
     places = []
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         for entry in archive.infolist():

@@ -109,6 +109,15 @@ def test_raw_arrays_of_earlier_versions_are_read_and_count_as_rendered(folder):
     assert np.array_equal(before, [episode.cameras["agentview"][2] for episode in read_demos(folder)])
 
 
+def test_images_that_are_rendered_again_are_read_anew(folder):
+    render(RenderConfig(folder, every=2, workers=2))
+    before = [episode.cameras["agentview"][2] for episode in read_demos(folder)]
+    for path in (folder / "images").rglob("*.zip"):
+        path.unlink()
+    render(RenderConfig(folder, every=2, workers=2, image_format="png"))
+    assert np.array_equal(before, [episode.cameras["agentview"][2] for episode in read_demos(folder)])
+
+
 def test_jpeg_images_are_a_view_of_their_own(folder):
     render(RenderConfig(folder, every=2, workers=2))
     render(RenderConfig(folder, every=2, workers=2, image_format="jpeg"))
