@@ -75,7 +75,8 @@ class Policy(Protocol):
     suite stands in a further attribute, `remarks`: texts that are said before the first episode. A policy whose errors
     may pass (a server that is restarted) says so with `retry_errors = True`: the episode runs again, as after a crash
     of the simulator. `identity`, a mapping, takes the place of its options where a run is told from another; what a
-    method `report()` returns, JSON data, is added to the record when a start of a run ends.
+    method `report()` returns, JSON data, is added to the record when a start of a run ends; a method `close()` is
+    called then.
     """
 
     name: str

@@ -115,6 +115,7 @@ def _drive(setup: Setup, recorder: Recorder, progress: Progress, stop: Stop | No
             engine.close()
         if setup.caller is not None:
             setup.caller.close()
+        getattr(setup.policy, "close", lambda: None)()
     return ran
 
 

@@ -11,6 +11,7 @@ from evals.installation import installation
 from evals.policies.remote.adapter import Adapter
 from evals.policies.remote.link import Address, Link
 from evals.policies.remote.openpi import OpenpiLink
+from evals.policies.remote.openvla_http import OpenvlaHttpLink
 from evals.policies.remote.policy import About, RemotePolicy, Waiting
 from evals.policies.remote.pool import Pool
 from evals.policies.remote.profile import Profile, load_profile
@@ -117,6 +118,28 @@ def vla_server(
         return Greeted(declared, *asked_for(greeting, declared))
 
     return remote(suite, loaded, server, address, {}, lambda: VlaServerLink(address, installation().version), greeted)
+
+
+def openvla_http(
+    suite: Suite,
+    *,
+    url: str = "http://localhost:8000",
+    profile: str,
+    unnorm_key: str = "",
+    token_env: str = "",
+    seconds: float = 60.0,
+    first_seconds: float = 300.0,
+    reconnect_seconds: float = 60.0,
+) -> RemotePolicy:
+    """Return the policy of OpenVLA's or OpenVLA-OFT's `deploy.py`; arguments as in `openpi`.
+
+    `unnorm_key` chooses the statistics with which the server un-normalises; without one the server has to know.
+    """
+    server = Server(url, profile, token_env, seconds, first_seconds, reconnect_seconds)
+    loaded = load_profile(profile, "openvla-http")
+    options = {"unnorm_key": unnorm_key} if unnorm_key else {}
+    address = _address(server, ("http", "https"), 8777 if loaded.dialect == "oft" else 8000)
+    return remote(suite, loaded, server, address, options, lambda: OpenvlaHttpLink(address, loaded.dialect, options))
 
 
 def remote(

@@ -113,6 +113,16 @@ class RemotePolicy:
                 link.end()
             self._pool.give_back(link)
 
+    def close(self) -> None:
+        """Give all connections up; an episode that begins later makes a new one."""
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+        self._pool.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+            self._threads = None
+
     def report(self) -> dict[str, Any]:
         """Return what the record keeps: the address without secrets, the server's own words, bytes and latencies."""
         return {

@@ -72,6 +72,11 @@ class Pool:
         else:
             link.close()
 
+    def close(self) -> None:
+        """Give up the connections that nobody uses."""
+        while self._free:
+            self._free.pop().close()
+
     def _connected(self) -> Link:
         link = self._make()
         try:

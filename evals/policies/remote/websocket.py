@@ -49,7 +49,7 @@ class WebSocket:
                 )
             )
         except (exceptions.WebSocketException, OSError, EOFError) as error:
-            raise ServerError(f"{_why_not(error, url, self._address.seconds)}") from error
+            raise ServerError(f"{why_not(error, url, self._address.seconds)}") from error
 
     @property
     def is_open(self) -> bool:
@@ -79,10 +79,7 @@ class WebSocket:
             frame: bytes | str = self._connection.recv(timeout=seconds)
         except TimeoutError as error:
             self.close()
-            raise LostError(
-                f"The server {self._address.url} did not answer within {seconds:g} s. If its model needs longer, give "
-                "--policy-args seconds=... (and first_seconds=... for the first answer)."
-            ) from error
+            raise LostError(too_slow(self._address.url, seconds)) from error
         except (exceptions.WebSocketException, OSError) as error:
             raise self._lost(error) from error
         return frame
@@ -122,7 +119,15 @@ def _websockets() -> tuple[Any, Any]:
     return websockets.sync.client, websockets.exceptions
 
 
-def _why_not(error: Exception, url: str, seconds: float) -> str:
+def too_slow(url: str, seconds: float) -> str:
+    """Return that a server did not answer in time, and what to do."""
+    return (
+        f"The server {url} did not answer within {seconds:g} s. If its model needs longer, give --policy-args "
+        "seconds=... (and first_seconds=... for the first answer)."
+    )
+
+
+def why_not(error: Exception, url: str, seconds: float) -> str:
     """Return why there is no connection to a URL, and what to do."""
     kind = type(error).__name__
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -42,6 +42,7 @@ def asked_once(url, **options):
         return policy.act([observation()])[0].actions
     finally:
         policy.end(observation().episode)
+        policy.close()
 
 
 @pytest.mark.slow

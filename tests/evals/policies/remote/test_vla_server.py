@@ -62,6 +62,7 @@ def asked_once(of, url, profile, state=None):
         return policy.act([observation])[0].actions
     finally:
         policy.end(observation.episode)
+        policy.close()
 
 
 @pytest.mark.slow
