@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from evals.contract import Policy
-from evals.errors import ContractError, RunIncompleteError, VlaEvalError
+from evals.errors import ContractError, RunIncompleteError, ServerError, VlaEvalError
 from evals.registry import load_policy
 from evals.types import Suite
 
@@ -29,7 +29,9 @@ class PolicyFailedError(Exception):
 
     @classmethod
     def of(cls, error: BaseException) -> PolicyFailedError:
-        """Turn any error into text, which can be sent and recorded."""
+        """Turn any error into text, which can be sent and recorded; a server's needs no traceback of ours."""
+        if isinstance(error, ServerError):
+            return cls(str(error))
         return cls("".join(traceback.format_exception(error, limit=-8)))
 
 

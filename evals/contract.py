@@ -72,7 +72,11 @@ class Policy(Protocol):
 
     A policy that reads weights from a file or folder says so in a further attribute, `checkpoint`: their hash is then
     part of every record, also where nobody named them on the command line. What a user should hear of how it fits the
-    suite stands in a further attribute, `remarks`: texts that are said before the first episode.
+    suite stands in a further attribute, `remarks`: texts that are said before the first episode. A policy whose errors
+    may pass (a server that is restarted) says so with `retry_errors = True`: the episode runs again, as after a crash
+    of the simulator. `identity`, a mapping, takes the place of its options where a run is told from another; what a
+    method `report()` returns, JSON data, is added to the record when a start of a run ends; a method `close()` is
+    called then.
     """
 
     name: str

@@ -158,7 +158,7 @@ class Driver:
             self._finish(worker, Report(Status.POLICY_ERROR, error))
 
     def _finish(self, worker: int, event: Report | Lost) -> None:
-        """Record an attempt, and put the episode back if the simulator failed and attempts are left."""
+        """Record an attempt, and put the episode back if simulator or server failed and attempts are left."""
         assignment = self._running.pop(worker)
         error = self._notify("end()", self._policy.end, assignment.episode) if self._policy else ""
         if error and isinstance(event, Report) and event.status.scored:
@@ -168,7 +168,7 @@ class Driver:
         self._progress.finished(result)
         if result.status.scored:
             self._consecutive_errors = 0
-        elif result.status is not Status.POLICY_ERROR and assignment.attempt <= RETRIES:
+        elif self._may_pass(result.status) and assignment.attempt <= RETRIES:
             self._schedule.put_back(assignment.episode)
         else:
             self._consecutive_errors += 1
@@ -178,6 +178,10 @@ class Driver:
                     f"{MAX_CONSECUTIVE_ERRORS} episodes in a row ended without a score; the run was stopped. The last "
                     f"one said:\n{error}\nWhat was recorded stays in {self._recorder.path}; the same command continues."
                 )
+
+    def _may_pass(self, status: Status) -> bool:
+        """Return whether an episode without a score may get one if it runs again."""
+        return status is not Status.POLICY_ERROR or bool(getattr(self._policy, "retry_errors", False))
 
     def _notify(self, doing: str, function: Callable[[Episode], None], episode: Episode) -> str:
         """Call the policy's `begin` or `end` with a copy of an episode; return the traceback if it raises, else ""."""

@@ -13,6 +13,7 @@ The model has a tree of its own, `vla.errors`.
     ├── ContractError              a plugin broke the contract
     │   ├── PolicyOutputError      an action chunk of the wrong shape, dtype or with non-finite numbers
     │   └── EnvOutputError         the same for what an environment returns
+    ├── ServerError                a policy server is not there, does not keep its wire, or reports an error of its own
     ├── SimulatorError             a simulator could not start or died
     │   └── RendererError          no GL or Vulkan library or driver that can render
     ├── GateError                  a convention probe failed: scores would not mean what they say
@@ -80,6 +81,10 @@ class PolicyOutputError(ContractError):
 
 class EnvOutputError(ContractError):
     """An environment returned something that is not a valid step."""
+
+
+class ServerError(VlaEvalError):
+    """A policy server is not there, does not keep its wire, or reports an error of its own."""
 
 
 class SimulatorError(VlaEvalError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from evals.driver import Driver, Progress
 from evals.engine.isolated import in_fresh_process
 from evals.engine.messages import Deadlines, WorkerSpec
 from evals.engine.pool import WorkerPool
-from evals.errors import UsageError
+from evals.errors import ContractError, RecordError, UsageError
 from evals.gates import before_run, require
 from evals.provenance import changes_between, provenance, require_same_simulator
 from evals.record import Header, Recorder, read_run
@@ -40,6 +41,7 @@ def run(setup: Setup, progress: Progress) -> Summary:
     """
     config, suite = setup.config, setup.suite
     identified = identity(config, setup.replan_every, setup.checkpoint_hash())
+    identified["policy_args"] = dict(getattr(setup.policy, "identity", identified["policy_args"]))
     header = Header.of(suite, identified, config.named_conditions())
     stop = _stopping_rule(setup)
     with Recorder(setup.folder, header) as recorder:
@@ -57,10 +59,27 @@ def run(setup: Setup, progress: Progress) -> Summary:
             found = _pass_gates(setup, progress) if config.gates else "skipped"
             plain = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
             recorder.start_session({**origin, "gates": found, "config": plain, "planned": len(planned)})
-        ran = _drive(setup, recorder, progress, stop)
+        try:
+            ran = _drive(setup, recorder, progress, stop)
+        finally:
+            if len(done) < len(planned):
+                _keep_report(setup, recorder)
         wanted = {episode.id for episode in ran}
         results = [result for result in recorder.results() if result.episode_id in wanted]
     return summarise(suite.name, suite.tasks, results, Counter(episode.task for episode in ran))
+
+
+def _keep_report(setup: Setup, recorder: Recorder) -> None:
+    """Add to the record what the policy says of this start; however the run ended, that must not hide why."""
+    report = getattr(setup.policy, "report", None)
+    if report is None:
+        return
+    try:
+        recorder.amend_session({"policy": json.loads(json.dumps(report()))})
+    except RecordError:
+        pass  # said by whatever else is written to the same disk
+    except (TypeError, ValueError) as error:
+        raise ContractError(f"Policy {setup.config.policy!r}: report() is no JSON data: {error}.") from error
 
 
 def _origin(setup: Setup, recorder: Recorder, progress: Progress) -> dict[str, Any]:
@@ -96,6 +115,7 @@ def _drive(setup: Setup, recorder: Recorder, progress: Progress, stop: Stop | No
             engine.close()
         if setup.caller is not None:
             setup.caller.close()
+        getattr(setup.policy, "close", lambda: None)()
     return ran
 
 

