@@ -1,0 +1,36 @@
+"""A server in a thread, for any model."""
+
+import importlib.util
+import os
+import queue
+import threading
+
+import pytest
+
+from evals.serving.motion_vla_serve import Options, serve_model
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture
+def serving():
+    """Function from a model and options to the port at which it is served until the tests end."""
+    if importlib.util.find_spec("websockets") is None:
+        pytest.skip("needs websockets: pip install 'motion-vla[remote]'")
+
+    def start(model, **options):
+        ports = queue.Queue()
+        arguments = (model, Options(port=0, **options), ports.put)
+        threading.Thread(target=serve_model, args=arguments, daemon=True).start()
+        return ports.get(timeout=20)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def counterparts():
+    """Folder with other projects' clients, which tests start as programs of their own."""
+    folder = REPOSITORY / ".venv-counterparts"
+    if not folder.is_dir():
+        missing = f"needs other projects' clients in {folder.name}: run scripts/counterparts.sh"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    return folder
