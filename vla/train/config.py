@@ -57,11 +57,14 @@ class LoopConfig:
             CPU; a CPU with bfloat16 instructions is two to three times faster with bfloat16.
         workers: Number of processes that load data ahead of the training, for each training process.
         gradient_checkpointing: Use less memory by computing activations a second time, which takes longer.
+        shard: Divide weights, gradients and optimizer state among the processes (FSDP2), for models that do not fit one
+            GPU. `accelerate launch` with an FSDP configuration does the same.
         save_every: Number of steps between saved states; steps after the last saved state are lost if the process is
             killed.
         log_every: Number of steps between logged metrics.
         save_dtype: Number format in which the checkpoint's weights are saved.
-        report: Service to which the metrics are sent, besides the folder of the run.
+        report: Tracker to which the metrics are sent, besides the folder of the run; a run that goes on after a stop is
+            the same run there.
     """
 
     out: Path
@@ -72,10 +75,11 @@ class LoopConfig:
     precision: Arithmetic = "auto"
     workers: int = 0
     gradient_checkpointing: bool = False
+    shard: bool = False
     save_every: int = 500
     log_every: int = 1
     save_dtype: Precision = "float32"
-    report: Literal["none", "wandb", "trackio"] = "none"
+    report: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
 
     def __post_init__(self) -> None:
         """Refuse a training without steps or samples."""
@@ -186,6 +190,7 @@ class TrainConfig:
 
 MAY_CHANGE = {
     *("out", "workers", "save_every", "log_every", "report", "device", "cache", "gradient_checkpointing", "save_dtype"),
+    "shard",
     "optim.micro_batch",
     # Which episodes there are is compared when the position in the data is restored.
     *("skip.skip_bad", "skip.max_bad", "check_images"),

@@ -24,13 +24,22 @@ from vla.data.loader import MixtureLoader
 from vla.data.mixture import Mixture, MixtureConfig, View
 from vla.errors import DivergedError, StoppedError, TrainingError, listed
 from vla.model.checkpoint import Checkpoint, save_checkpoint
-from vla.model.network import LossSums
+from vla.model.network import LossSums, MotionVLA
 from vla.train.collate import Collate, Placed, Target
 from vla.train.config import LoopConfig, OptimConfig, TrainConfig, recorded
 from vla.train.features import StoredFeatures, feature_files
 from vla.train.initialize import initial_checkpoint
 from vla.train.optim import learning_rate, make_optimizer, set_learning_rate
 from vla.train.progress import Metrics, Progress
+from vla.train.sharded import (
+    is_sharded,
+    launcher_shards,
+    launcher_silenced,
+    materialize,
+    shard,
+    whole,
+    whole_weights,
+)
 from vla.train.sources import (
     Shifted,
     conventions_by_name,
@@ -78,16 +87,17 @@ def make_accelerator(config: LoopConfig) -> Accelerator:
     """Make the device handling: by default bfloat16 on a GPU, float32 on a CPU."""
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
     rounds = on_gpu if config.precision == "auto" else config.precision == "bfloat16"
-    return Accelerator(mixed_precision="bf16" if rounds else "no", cpu=not on_gpu)
+    with launcher_silenced():
+        return Accelerator(mixed_precision="bf16" if rounds else "no", cpu=not on_gpu)
 
 
 def optimize(run: TrainingRun, config: LoopConfig, accelerator: Accelerator, state: RunState) -> None:
     """Run the optimizer steps that are left; parameters that ask for no gradient stay as they are."""
-    model, optimizer = run.checkpoint.model, make_optimizer(run.checkpoint.model, config.optim)
-    model.train()
+    model = run.checkpoint.model.train()
     if config.gradient_checkpointing:
-        model.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    prepared, optimizer = accelerator.prepare(model, optimizer)
+        checkpoint_activations(model)
+    prepared, optimizer = prepare(model, config, accelerator)
+    state.holds(prepared, optimizer)
     first = state.restore(accelerator, run.loader)
     batches = iter(run.loader)
     accumulated = accumulation(config.optim, accelerator)
@@ -99,13 +109,35 @@ def optimize(run: TrainingRun, config: LoopConfig, accelerator: Accelerator, sta
             micro = [_moved(next(batches), accelerator.device) for _ in range(accumulated)]
             metrics = _step(prepared, optimizer, micro, config.optim.clip, accelerator)
             if step % config.log_every == 0 or step + 1 == config.steps:
-                progress.say(step, metrics, optimizer.param_groups[0]["lr"], config.optim.batch_size)
+                with state.saving():
+                    progress.say(step, metrics, optimizer.param_groups[0]["lr"], config.optim.batch_size)
             stops = _any(asked_to_stop(), accelerator)
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps or stops:
-                _save(prepared, run, config, accelerator)
-                state.save(accelerator, run.loader, step + 1)
+                with state.saving():
+                    _save(prepared, run, config, accelerator)
+                    state.save(accelerator, run.loader, step + 1)
             if stops and step + 1 < config.steps:
                 raise StoppedError(f"SIGTERM came: stopped and saved after step {step + 1}; the same command goes on.")
+
+
+def prepare(model: nn.Module, config: LoopConfig, accelerator: Accelerator) -> tuple[nn.Module, Optimizer]:
+    """Put the model on the devices, whole or divided, with an optimizer of its weights there."""
+    if accelerator.num_processes > 1 and (config.shard or launcher_shards()):
+        shard(model, accelerator)
+        wrapped = accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
+        return wrapped, accelerator.prepare_optimizer(make_optimizer(model, config.optim))
+    if accelerator.num_processes > 1:
+        materialize(model, accelerator)
+    wrapped, optimizer = accelerator.prepare(model, make_optimizer(model, config.optim))
+    return wrapped, optimizer
+
+
+def checkpoint_activations(model: MotionVLA) -> None:
+    """Keep no activations within the blocks that are trained: they are computed again when the gradient needs them."""
+    networks = [model.language, *(encoder.network for encoder in model.vision_encoders.values())]
+    for network in networks:
+        if any(weight.requires_grad for weight in network.parameters()):
+            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
@@ -174,7 +206,7 @@ def _step(
             # Processes average their gradients, so each one's share of the mean is scaled up by their number.
             accelerator.backward(part.loss / tokens * accelerator.num_processes)
         sums.append(part)
-    norm = accelerator.clip_grad_norm_(model.parameters(), clip)
+    norm = whole(accelerator.clip_grad_norm_(model.parameters(), clip))
     if not math.isfinite(norm):
         raise DivergedError(
             f"The gradient's norm is {float(norm)} on: {_named(micro)}. Training stopped before that step changed any "
@@ -186,11 +218,12 @@ def _step(
     counts = accelerator.reduce(_total([part.tokens for part in sums]), reduction="sum").tolist()
     right = accelerator.reduce(_total([part.correct for part in sums]), reduction="sum").tolist()
     motion, action, text = [hits / count if count else None for hits, count in zip(right, counts, strict=True)]
-    return Metrics(float(loss / tokens), motion, action, text, float(norm))
+    seen = accelerator.reduce(_total([placed.batch.lengths.sum() for placed in micro]), reduction="sum")
+    return Metrics(float(loss / tokens), motion, action, text, float(norm), int(seen))
 
 
 def _save(model: torch.nn.Module, run: TrainingRun, config: LoopConfig, accelerator: Accelerator) -> None:
-    weights = accelerator.get_state_dict(model)
+    weights = whole_weights(model) if is_sharded(model) else accelerator.get_state_dict(model)
     if accelerator.is_main_process:
         save_checkpoint(config.out / "checkpoint", run.checkpoint, weights, config.save_dtype)
     accelerator.wait_for_everyone()
