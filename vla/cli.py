@@ -12,7 +12,7 @@ from evals.terminal.text import guarded_output, show
 from vla.data.errors import DataError
 from vla.errors import DivergedError, ModelError, StoppedError
 
-OK, FAILED, USAGE, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class Command(NamedTuple):
@@ -46,7 +46,8 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `vla-train` and return an exit code.
 
-    0, 1 if training failed, 2 if the command or the data is wrong, 130 if interrupted, 143 if SIGTERM stopped it.
+    0 if training is done or was saved and stopped by SIGTERM, 1 if it failed, 2 if the command or the data is wrong,
+    130 if interrupted.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
@@ -65,9 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show(f"error: vla-train needs the package {error.name!r}: pip install 'motion-vla[train]'.\n", stderr=True)
         return USAGE
     except (DataError, ModelError) as error:
-        show(f"error: {error}\n", stderr=True)
         if isinstance(error, StoppedError):
-            return STOPPED
+            show(f"{error}\n", stderr=True)
+            return OK
+        show(f"error: {error}\n", stderr=True)
         return FAILED if isinstance(error, DivergedError) else USAGE
     except KeyboardInterrupt:
         show("Interrupted. What was saved stays; the same command continues.\n", stderr=True)

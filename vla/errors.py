@@ -17,7 +17,7 @@ A dataset that cannot be read is a `vla.data.errors.DataError`: it names file, e
     ├── NotFiniteError        the model's scores are NaN or infinite: there is no answer
     └── TrainingError         training cannot start: options, data, or the folder of another run
         ├── DivergedError     a loss or gradient is not finite; the message names its samples (exit code 1)
-        └── StoppedError      SIGTERM came; everything is saved (exit code 143)
+        └── StoppedError      SIGTERM came; everything is saved (exit code 0)
 """
 
 from __future__ import annotations

@@ -68,11 +68,14 @@ class LoopConfig:
             Every sequence is then padded to the longest that there can be.
         ema: Share of an exponential moving average of the weights that each step keeps, such as 0.999: checkpoints and
             held-out numbers are of the average. 0 keeps none.
+        shard: Divide weights, gradients and optimizer state among the processes (FSDP2), for models that do not fit one
+            GPU. `accelerate launch` with an FSDP configuration does the same.
         save_every: Number of steps between saved states; steps after the last saved state are lost if the process is
             killed.
         log_every: Number of steps between logged metrics.
         save_dtype: Number format in which the checkpoint's weights are saved.
-        report: Service to which the metrics are sent, besides the folder of the run.
+        report: Tracker to which the metrics are sent, besides the folder of the run; a run that goes on after a stop is
+            the same run there.
     """
 
     out: Path
@@ -86,10 +89,11 @@ class LoopConfig:
     gradient_checkpointing: bool = False
     compile: bool = False
     ema: float = 0.0
+    shard: bool = False
     save_every: int = 500
     log_every: int = 1
     save_dtype: Precision = "float32"
-    report: Literal["none", "wandb", "trackio"] = "none"
+    report: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
 
     def __post_init__(self) -> None:
         """Refuse a training without steps or samples."""
@@ -260,7 +264,7 @@ class TrainConfig:
 
 MAY_CHANGE = {
     *("out", "workers", "save_every", "log_every", "report", "device", "cache", "gradient_checkpointing", "save_dtype"),
-    *("compile", "optim.micro_batch"),
+    *("compile", "shard", "optim.micro_batch"),
     *("mixture", "root"),  # they stand for --data and --weights, which are compared
     # Which episodes there are is compared when the position in the data is restored.
     *("skip.skip_bad", "skip.max_bad", "check_images"),

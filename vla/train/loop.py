@@ -26,10 +26,12 @@ from vla.model.network import LossSums
 from vla.train.collate import Placed
 from vla.train.config import LoopConfig, OptimConfig, TrainConfig, recorded
 from vla.train.ema import moving_average
-from vla.train.optim import learning_rate, make_optimizer, set_learning_rate
+from vla.train.optim import learning_rate, set_learning_rate
+from vla.train.placing import checkpoint_activations, place
 from vla.train.prepare import TrainingRun, prepare
 from vla.train.progress import Metrics, Progress
 from vla.train.selection import BEST, flat
+from vla.train.sharded import is_sharded, launcher_silenced, whole, whole_weights
 from vla.train.speed import speed_up
 from vla.train.state import RunState
 from vla.train.stopping import sigterm_noted
@@ -54,22 +56,23 @@ def make_accelerator(config: LoopConfig) -> Accelerator:
     """Make the device handling: by default bfloat16 on a GPU, float32 on a CPU."""
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
     rounds = on_gpu if config.precision == "auto" else config.precision == "bfloat16"
-    return Accelerator(mixed_precision="bf16" if rounds else "no", cpu=not on_gpu)
+    with launcher_silenced():
+        return Accelerator(mixed_precision="bf16" if rounds else "no", cpu=not on_gpu)
 
 
 def optimize(run: TrainingRun, config: LoopConfig, accelerator: Accelerator, state: RunState) -> None:
     """Run the optimizer steps that are left; parameters that ask for no gradient stay as they are."""
-    model, optimizer = run.checkpoint.model, make_optimizer(run.checkpoint.model, config.optim)
-    model.train()
+    model = run.checkpoint.model.train()
     if config.gradient_checkpointing:
-        model.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_activations(model)
     speed_up(model, accelerator.device, config.compile)
-    prepared, optimizer = accelerator.prepare(model, optimizer)
+    prepared, optimizer = place(model, config, accelerator)
+    state.holds(prepared, optimizer)
     steps = config.steps_for(run.loader.epoch)
     if config.epochs is not None and accelerator.is_main_process:
         drawn = f"{run.loader.epoch} samples in batches of {config.optim.batch_size}"
         sys.stderr.write(f"--epochs {config.epochs:g}: {steps} steps ({drawn})\n")
-    average = moving_average(model, config.ema, accelerator, divided=False)
+    average = moving_average(model, config.ema, accelerator, divided=is_sharded(prepared))
     first = state.restore(accelerator, run.loader, steps)
     if run.heldout:
         run.heldout.restore(first, accelerator)
@@ -84,12 +87,12 @@ def optimize(run: TrainingRun, config: LoopConfig, accelerator: Accelerator, sta
             set_learning_rate(optimizer, learning_rate(step, steps, config.optim))
             micro = [_moved(next(batches), accelerator.device) for _ in range(accumulated)]
             metrics = _step(prepared, optimizer, micro, config.optim.clip, accelerator)
-            if step % config.log_every == 0 or step + 1 == steps:
-                progress.say(step, metrics, optimizer.param_groups[0]["lr"], config.optim.batch_size)
             if average:
                 average.update()
             done, stops = step + 1, _any(asked_to_stop(), accelerator)
-            with average.in_place() if average else contextlib.nullcontext():
+            with state.saving(), average.in_place() if average else contextlib.nullcontext():
+                if step % config.log_every == 0 or done == steps:
+                    progress.say(step, metrics, optimizer.param_groups[0]["lr"], config.optim.batch_size)
                 if run.heldout and run.heldout.due(done, steps):
                     if run.heldout.evaluate(model, done, accelerator):
                         _save(prepared, run, config, accelerator, BEST)
@@ -98,7 +101,8 @@ def optimize(run: TrainingRun, config: LoopConfig, accelerator: Accelerator, sta
                 if done % config.save_every == 0 or ends:
                     _save(prepared, run, config, accelerator)
             if done % config.save_every == 0 or ends:
-                state.save(accelerator, run.loader, done)
+                with state.saving():
+                    state.save(accelerator, run.loader, done)
             if stops and done < steps:
                 raise StoppedError(f"SIGTERM came: stopped and saved after step {done}; the same command goes on.")
     if run.heldout and accelerator.is_main_process:
@@ -139,7 +143,7 @@ def _step(
             # Processes average their gradients, so each one's share of the mean is scaled up by their number.
             accelerator.backward(part.optimised / tokens * accelerator.num_processes)
         sums.append(part)
-    norm = accelerator.clip_grad_norm_(model.parameters(), clip)
+    norm = whole(accelerator.clip_grad_norm_(model.parameters(), clip))
     if not math.isfinite(norm):
         raise DivergedError(
             f"The gradient's norm is {float(norm)} on: {_named(micro)}. Training stopped before that step changed any "
@@ -154,13 +158,14 @@ def _step(
     other = None
     if sums[0].objective is not None:
         other = float(accelerator.reduce(_total([part.optimised.detach() for part in sums]), reduction="sum") / tokens)
-    return Metrics(float(loss / tokens), motion, action, text, float(norm), other)
+    seen = accelerator.reduce(_total([placed.batch.lengths.sum() for placed in micro]), reduction="sum")
+    return Metrics(float(loss / tokens), motion, action, text, float(norm), other, int(seen))
 
 
 def _save(
     model: nn.Module, run: TrainingRun, config: LoopConfig, accelerator: Accelerator, name: str = "checkpoint"
 ) -> None:
-    weights = run.merge(accelerator.get_state_dict(model))
+    weights = run.merge(whole_weights(model) if is_sharded(model) else accelerator.get_state_dict(model))
     if accelerator.is_main_process:
         weights = run.basis.folded(weights) if run.basis else weights
         save_checkpoint(config.out / name, run.checkpoint, weights, config.save_dtype)

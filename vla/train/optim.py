@@ -17,7 +17,9 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr)
+    # One kernel for all weights on GPUs; on a CPU the sums of former runs are kept.
+    fused = bool(trained) and all(parameter.is_cuda for parameter in trained)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, fused=fused or None)
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:

@@ -8,21 +8,26 @@ import json
 import os
 import pickle
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from torch import nn
+from torch.optim import Optimizer
 
 from vla.data.loader import MixtureLoader
-from vla.errors import TrainingError
+from vla.errors import ModelError, TrainingError, listed
 from vla.files import read_object, replace_folder, write_text
 from vla.train.config import MAY_CHANGE
 from vla.train.progress import METRICS
+from vla.train.sharded import is_sharded, load_shards, save_shards
 from vla.weights.load import UNREADABLE
 
-_CONFIG, _STATE, _POSITION, _LOCK = "train.json", "state", "position.json", ".lock"
+_CONFIG, _STATE, _POSITION, _LOCK, _SHARDS = "train.json", "state", "position.json", ".lock", "shards"
 _PATHS = {"data", "images", "init", "held.holdout_data"}
 """Options that name files: they may be written in another way (relative, absolute, through a link)."""
 
@@ -38,6 +43,11 @@ class RunState:
     def __init__(self, folder: Path, told: dict[str, Any]) -> None:
         self._folder = folder
         self._told = told
+        self._trained: tuple[nn.Module, Optimizer] | None = None
+
+    def holds(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """Say what is saved and restored, after it was put on the devices."""
+        self._trained = model, optimizer
 
     @contextlib.contextmanager
     def claimed(self, accelerator: Accelerator) -> Iterator[None]:
@@ -62,16 +72,41 @@ class RunState:
                 raise TrainingError(fault)
             yield
 
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Say in words that a save did not succeed; what was saved before is as it was.
+
+        Raises:
+            TrainingError: the disk is full, or cannot be written for another reason.
+        """
+        try:
+            yield
+        except UNREADABLE as error:
+            if isinstance(error, ModelError):
+                raise
+            for name in (_STATE, "checkpoint"):
+                shutil.rmtree(self._folder / f"{name}.partial", ignore_errors=True)
+            why = str(error).partition("\n")[0]
+            raise TrainingError(
+                f"Saving in {self._folder} failed: {type(error).__name__}: {why}. What was saved before is untouched. "
+                "Make room, or mend the disk; the same command goes on from there."
+            ) from error
+
     def save(self, accelerator: Accelerator, loader: MixtureLoader[Any], done: int) -> None:
         """Save the state after `done` steps; the one before it stays until this one is complete."""
         partial = self._folder / f"{_STATE}.partial"
         if accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
         accelerator.wait_for_everyone()
-        accelerator.save_state(str(partial), safe_serialization=False)
+        if self._trained and is_sharded(self._trained[0]):
+            save_shards(partial / _SHARDS, *self._trained)
+            torch.save(_random_state(), partial / f"random_{accelerator.process_index}.pt")
+        else:
+            accelerator.save_state(str(partial), safe_serialization=False)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            (partial / _POSITION).write_text(json.dumps({"step": done, "loader": loader.state_dict()}))
+            position = {"step": done, "loader": loader.state_dict(), "files": _checksums(partial)}
+            write_text(partial / _POSITION, json.dumps(position))
             replace_folder(partial, self._folder / _STATE)
         accelerator.wait_for_everyone()
 
@@ -138,12 +173,20 @@ class RunState:
                 f"The run in {self._folder} has done {done} steps, and {self._asked(steps)} asks for fewer. Its "
                 "checkpoint is that of the last step; give another --out for a shorter run."
             )
+        if accelerator.is_main_process:
+            held = position.get("files", {})
+            found = _checksums(state)
+            bad = sorted(name for name in held if found.get(name) != held[name])
+            if bad:
+                raise TrainingError(
+                    f"{state} is damaged: {listed(bad)} is not as it was saved (size or CRC-32). {way_out}"
+                )
         try:
             loader.load_state_dict(position["loader"])
         except (ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{state / _POSITION} does not fit this run: {error}") from error
         try:
-            accelerator.load_state(str(state))
+            self._load_tensors(state, accelerator)
         except pickle.UnpicklingError as error:
             raise TrainingError(
                 f"{state} is damaged: a file in it is cut or holds more than tensors. {way_out}"
@@ -157,12 +200,52 @@ class RunState:
         epochs = self._told.get("epochs")
         return f"--steps {steps}" if epochs is None else f"--epochs {epochs:g} ({steps} steps)"
 
+    def _load_tensors(self, state: Path, accelerator: Accelerator) -> None:
+        divided = self._trained is not None and is_sharded(self._trained[0])
+        if self._trained and (state / _SHARDS).is_dir():
+            load_shards(state / _SHARDS, *self._trained)
+            path = state / f"random_{accelerator.process_index}.pt"
+            if path.is_file():  # as many processes as there were
+                _set_random_state(torch.load(path, weights_only=True))
+        elif divided:
+            raise TrainingError(
+                f"{state} was saved by a run whose processes each had the whole model; one that divides it cannot read "
+                "that. Go on without --shard, or begin a new run with --shard and --init "
+                f"{self._folder / 'checkpoint'}."
+            )
+        else:
+            accelerator.load_state(str(state))
+
     def _forget_metrics(self, done: int) -> None:
         path = self._folder / METRICS
         if path.is_file():
             lines = path.read_text(errors="replace").splitlines()
             kept = [line for line in lines if _step_of(line) < done]
             write_text(path, "".join(line + "\n" for line in kept))
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Return size and CRC-32 of every file of a state, by its path in the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): _checksum(path) for path in files}
+
+
+def _checksum(path: Path) -> str:
+    total = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 24):
+            total = zlib.crc32(chunk, total)
+    return f"{path.stat().st_size} {total:08x}"
+
+
+def _random_state() -> dict[str, Any]:
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def _may_change(told: Mapping[str, Any]) -> set[str]:
