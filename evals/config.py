@@ -41,6 +41,8 @@ class RunConfig:
         video: Which episodes are saved as video, from the first camera and with every step.
         traces: Save the actions, motion sentences and simulator states of every episode.
         gates: Test the conventions of the suite and the policy with gates before the first episode.
+        sensitivity: Before the first episode, ask the policy about made-up observations that differ in one input, and
+            record what does not change its answer, or refuse a policy whose answer no picture changes.
         condition: Conditions by which tables group this run, as key=value, where key is one of size, init,
             pretrain_target, motion, method.
         until_decided: Folder of a run to compare with; the new run stops as soon as an anytime-valid test has decided
@@ -67,6 +69,7 @@ class RunConfig:
     video: Videos = "none"
     traces: bool = False
     gates: bool = True
+    sensitivity: Literal["off", "record", "refuse"] = "off"
     condition: tuple[str, ...] = ()
     until_decided: Path | None = None
     minimum_difference: float | None = None

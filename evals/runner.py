@@ -15,7 +15,7 @@ from evals.engine.isolated import in_fresh_process
 from evals.engine.messages import Deadlines, WorkerSpec
 from evals.engine.pool import WorkerPool
 from evals.errors import ContractError, RecordError, UsageError
-from evals.gates import before_run, require
+from evals.gates import before_run, require, sensitive
 from evals.provenance import changes_between, provenance, require_same_simulator
 from evals.record import Header, Recorder, read_run
 from evals.registry import STOPPING, load_all, load_object
@@ -58,6 +58,7 @@ def run(setup: Setup, progress: Progress) -> Summary:
                 progress.say(f"warning: policy {config.policy}: {remark}")
             found = _pass_gates(setup, progress) if config.gates else "skipped"
             plain = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+            found = [*found, *_ask_policy(setup, progress)] if isinstance(found, list) else found
             recorder.start_session({**origin, "gates": found, "config": plain, "planned": len(planned)})
         try:
             ran = _drive(setup, recorder, progress, stop)
@@ -160,6 +161,18 @@ def _stopping_rule(setup: Setup) -> Stop | None:
         return str(decision.text) if decision.decided else ""
 
     return decided
+
+
+def _ask_policy(setup: Setup, progress: Progress) -> list[str]:
+    """Find out which inputs change the policy's answers, if that is asked for."""
+    config = setup.config
+    if config.sensitivity == "off" or setup.caller is None:
+        return []
+    finding = sensitive(setup.caller, setup.suite, setup.policy, setup.episodes[0].task)
+    if config.sensitivity == "refuse":
+        require([finding])
+    progress.say(str(finding))
+    return [str(finding)]
 
 
 def _pass_gates(setup: Setup, progress: Progress) -> list[str]:

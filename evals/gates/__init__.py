@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 from evals import registry
-from evals.caller import Caller, build_policy
-from evals.contract import Env, Policy
+from evals.caller import Caller, PolicyFailedError, build_policy
+from evals.contract import Env, Policy, PrivilegedPolicy
 from evals.engine.messages import Deadlines
 from evals.errors import UnknownNameError
 from evals.gates import episodes, golden, motion
 from evals.gates.result import GateContext, GateResult, require
+from evals.gates.sensitivity import sensitivity
 from evals.spaces import differences
 from evals.types import Suite, Task
 
@@ -29,6 +30,7 @@ __all__ = [
     "probe",
     "require",
     "run_gates",
+    "sensitive",
     "space_differences",
     "spaces",
 ]
@@ -146,9 +148,22 @@ def run_gates(
         RunIncompleteError: building the policy takes longer than `policy_seconds`, by default the deadline of a run.
     """
     suite = registry.load_suite(suite_name)
-    policy = None
-    if policy_name:
-        policy = build_policy(
-            Caller(policy_name, policy_seconds or Deadlines().policy_seconds), policy_name, suite, policy_args or {}
-        )
-    return check(suite, policy, probes=probes, task=task)
+    if not policy_name:
+        return check(suite, probes=probes, task=task)
+    caller = Caller(policy_name, policy_seconds or Deadlines().policy_seconds)
+    policy = build_policy(caller, policy_name, suite, policy_args or {})
+    findings = check(suite, policy, probes=probes, task=task)
+    fits = all(finding.passed for finding in findings if finding.gate == "spaces")
+    return [*findings, sensitive(caller, suite, policy, task)] if probes is None and fits else findings
+
+
+def sensitive(caller: Caller, suite: Suite, policy: Policy, task: int) -> GateResult:
+    """Run the gate `sensitivity` on the policy's thread; a policy that reads the simulator or fails is not probed."""
+    if isinstance(policy, PrivilegedPolicy):
+        why = "it reads the simulator, and needs no other input"
+    else:
+        try:
+            return caller.call("answers to made-up observations", sensitivity, suite, policy, task)
+        except PolicyFailedError as error:
+            why = str(error).strip().splitlines()[-1]
+    return GateResult("sensitivity", None, f"made-up observations for policy {policy.name!r}", why, "")

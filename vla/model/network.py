@@ -241,9 +241,8 @@ class MotionVLA(nn.Module):  # type: ignore[misc]
             embedded = self.action_head.placed(embedded, batch.kinds == ACTION)
         if batch.dropout is not None:
             embedded = embedded * batch.dropout.to(embedded.dtype)
-        columns = torch.arange(embedded.shape[1], device=embedded.device)
-        mask = columns < batch.lengths[:, None]
-        hidden: Tensor = self.decoder(inputs_embeds=embedded, attention_mask=mask, use_cache=False).last_hidden_state
+        # No mask: padding stands on the right, where no token looks. With a mask, GPUs could not use FlashAttention.
+        hidden: Tensor = self.decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
         return hidden
 
     def _loss(self, hidden: Tensor, batch: Batch) -> LossSums:
