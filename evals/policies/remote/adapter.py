@@ -118,7 +118,7 @@ class Adapter:
         for key, value in profile.constants.items():
             _put(request, (key,), value)
         if profile.identity_key:
-            _put(request, (profile.identity_key,), {**asdict(episode), "step": observation.step})
+            _put(request, (profile.identity_key,), {"episode": asdict(episode), "step": observation.step})
         if profile.seed_key:
             _put(request, (profile.seed_key,), episode.rng_seed(f"remote policy, step {observation.step}") >> 1)
 

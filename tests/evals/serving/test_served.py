@@ -71,6 +71,20 @@ def test_a_served_policy_gives_the_trajectories_of_the_same_policy_in_process(se
     assert hashes(tmp_path / "run") == in_process
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("wire", ["openpi", "vla-server"])
+def test_a_policy_served_and_asked_by_our_own_clients_gives_the_trajectories_of_a_run_in_process(
+    serving, in_process, tmp_path, wire, workers
+):
+    port = serving(served(ServeConfig("reach", "random")), wire=wire, batch=4, wait_ms=5)
+    arguments = {"url": f"ws://127.0.0.1:{port}", "profile": "motion-vla"}
+    policy = wire.replace("-", "_")
+    where = tmp_path / "run"
+    evals.evaluate(policy, "reach", policy_args=arguments, trials=2, workers=workers, gates=False, out=where)
+    assert hashes(where) == in_process
+
+
 def answer(model, request, task=None):
     session = Session("1.1", task or {})
     model.begin(session)

@@ -114,7 +114,7 @@ def test_a_request_holds_what_the_profile_says(websocket_server):
     assert request["images"]["agentview"].tobytes() == observation().images["agentview"].tobytes()
     assert request["state"].tolist() == list(range(8))
     assert request["prompt"] == "reach the ball on the left side"
-    assert request["episode"] == vars(observation().episode) | {"step": 0}
+    assert request["motion_vla"] == {"episode": vars(observation().episode), "step": 0}
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_an_answer_that_came_is_not_asked_for_again_because_a_neighbours_did_not
     def handle(connection):
         connection.send(encode({}))
         for message in connection:
-            state = decode(message)["episode"]["initial_state"]
+            state = decode(message)["motion_vla"]["episode"]["initial_state"]
             asked.append(state)
             connection.send("out of memory" if state == 1 else encode({"actions": np.full((1, 7), 0.5)}))
 
