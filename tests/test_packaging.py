@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from importlib import metadata
@@ -98,7 +99,9 @@ def test_this_environment_is_the_locks() -> None:
     if not Path(sys.prefix, ".installed").exists():
         pytest.skip("this environment was not made by make setup")
     locked = dict(re.findall(r"^(\S+)==(\S+) \\$", LOCK.read_text(), re.MULTILINE))
-    installed = {normal(found.name): found.version for found in metadata.distributions()}
+    # Of this environment alone: packages that another one has swallowed (setuptools') may lie on the path as well.
+    here = metadata.distributions(path=[sysconfig.get_paths()["purelib"]])
+    installed = {normal(found.name): found.version for found in here}
     assert {name: installed.get(name) for name in locked} == locked
 
 

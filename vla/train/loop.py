@@ -159,7 +159,7 @@ def _step(
     if sums[0].objective is not None:
         other = float(accelerator.reduce(_total([part.optimised.detach() for part in sums]), reduction="sum") / tokens)
     seen = accelerator.reduce(_total([placed.batch.lengths.sum() for placed in micro]), reduction="sum")
-    return Metrics(float(loss / tokens), motion, action, text, float(norm), other, int(seen))
+    return Metrics(float(loss / tokens), motion, action, text, float(norm), int(seen), other)
 
 
 def _save(

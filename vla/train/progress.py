@@ -30,8 +30,8 @@ class Metrics(NamedTuple):
         action_accuracy: of action tokens.
         text_accuracy: of other text.
         gradient_norm: before clipping.
-        objective: mean of what is minimised where that is not the cross-entropy (soft targets, weights), else None.
         tokens: of the sequences of all samples, images included and padding not; None where nobody counted.
+        objective: mean of what is minimised where that is not the cross-entropy (soft targets, weights), else None.
     """
 
     loss: float
@@ -39,8 +39,8 @@ class Metrics(NamedTuple):
     action_accuracy: float | None
     text_accuracy: float | None
     gradient_norm: float
-    objective: float | None = None
     tokens: int | None = None
+    objective: float | None = None
 
 
 class Progress:

@@ -18,6 +18,7 @@ from vla.errors import LabellerError, TrainingError
 from vla.model.checkpoint import load_checkpoint
 from vla.motion.labellers import RawLabeller
 from vla.motion.language import describe
+from vla.motion.registry import labeller_names
 from vla.motion.tuning import RAW_THRESHOLDS, LabelledEpisode, agreement, tuned_raw
 from vla.statistics import statistics_of
 from vla.train.config import LoopConfig, ModelOptions, OptimConfig, TrainConfig, recorded
@@ -161,7 +162,7 @@ def test_the_card_compares_every_labeller_with_the_intents(demos, reach, capsys)
     assert main(["stats", str(demos), "--motion", "intent"]) == 0
     assert "motion labels (intent, share of steps)" in capsys.readouterr().out
     block = said[said.index("labellers (share of steps") :].split("\n\n")[0]
-    assert {line.split("%")[1].split(",")[0].strip() for line in block.splitlines()[1:]} == {"raw", "adaptive", "hmm"}
+    assert {line.split("%")[1].split(",")[0].strip() for line in block.splitlines()[1:]} == {*labeller_names()}
     known, _ = known_motion(reach.episodes, reach.statistics)
     assert f"{agreement(RawLabeller(), known, reach.statistics):.1%}  raw\n" in block + "\n"
     assert describe(labels_of("adaptive", [reach]).labeller.label(known[0].actions, reach.statistics)[0]) in said

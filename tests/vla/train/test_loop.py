@@ -154,7 +154,7 @@ def test_two_demonstrations_are_learnt_by_heart(bridge, tmp_path):
 def test_the_labeller_of_that_name_writes_the_sentences_and_the_checkpoint_keeps_the_name(bridge, tmp_path):
     train(config(bridge, tmp_path / "run", motion="hmm"))
     assert load_checkpoint(tmp_path / "run/checkpoint").training["motion"] == "hmm"
-    with pytest.raises(TrainingError, match=r"'him'.* Known: adaptive, hmm, raw\. Or 'intent', .* or 'none'"):
+    with pytest.raises(TrainingError, match=r"'him'.* Known: adaptive, hmm, raw, segments\. Or 'intent', .* or 'none'"):
         config(bridge, tmp_path / "other", motion="him")
 
 
@@ -189,7 +189,7 @@ def test_a_checkpoint_of_compact_features_is_saved_with_their_projection(bridge,
     checkpoint = load_checkpoint(tmp_path / "run/checkpoint")
     width = checkpoint.config.feature_width
     basis = basis_of(np.random.default_rng(0).normal(1, 1, (500, width)), width // 4)
-    _save(checkpoint.model, TrainingRun(checkpoint, None, basis), options.loop, make_accelerator(options.loop))
+    _save(checkpoint.model, TrainingRun(checkpoint, None, basis=basis), options.loop, make_accelerator(options.loop))
     weights = load_checkpoint(tmp_path / "run/checkpoint").model.state_dict()
     assert torch.linalg.matrix_rank(weights["projector.0.weight"]) == width // 4
     assert torch.linalg.matrix_rank(checkpoint.model.state_dict()["projector.0.weight"]) > width // 4

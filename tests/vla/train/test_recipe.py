@@ -184,20 +184,23 @@ def test_states_change_by_their_position_alone(whole):
     samples = [mixture[position] for position in range(60)]
     statistics = {whole.name: whole.statistics}
     plain = Collate(prompts, statistics, "action")(samples).batch.state
-    changed = Collate(prompts, statistics, "action", ALL, seed=1)
+    changed = Collate(prompts, statistics, "action", recipe=ALL, seed=1)
     states = changed(samples).batch.state
     assert torch.equal(changed(samples[::-1]).batch.state.flip(0), states)
     dropped = (states == 0).all(dim=1)
     assert 0.1 < dropped.float().mean() < 0.5
     noise = (states - plain)[~dropped]
     assert 0.03 < noise.std() < 0.07
-    assert not torch.equal(Collate(prompts, statistics, "action", ALL, seed=2)(samples).batch.state, states)
+    assert not torch.equal(Collate(prompts, statistics, "action", recipe=ALL, seed=2)(samples).batch.state, states)
 
 
 def test_dropout_is_of_the_sample_and_not_of_its_batch(whole):
     model, prompts = nano(proprio_dim=7)
     mixture = mixture_of(whole)
-    collate = Collate(prompts, {whole.name: whole.statistics}, "motion_action", RecipeConfig(dropout=0.25), seed=1)
+    recipe = RecipeConfig(dropout=0.25)
+    collate = Collate(prompts, {whole.name: whole.statistics}, "motion_action", recipe=recipe, seed=1)
+        prompts, {whole.name: whole.statistics}, "motion_action", recipe=RecipeConfig(dropout=0.25), seed=1
+    )
     together = collate([mixture[0], mixture[1]]).batch
     alone = collate([mixture[1]]).batch
     width = alone.dropout.shape[1]
@@ -299,7 +302,7 @@ def test_numbers_that_mean_nothing_are_refused_by_name(options, message):
 
 def test_stored_features_and_changed_colours_are_refused():
     with pytest.raises(TrainingError, match=r"--cache .*hue"):
-        TrainConfig((Path("d"),), LoopConfig(out=Path("o")), cache=Path("c"), recipe=RecipeConfig(hue=0.1))
+        TrainConfig(data=(Path("d"),), loop=LoopConfig(out=Path("o")), cache=Path("c"), recipe=RecipeConfig(hue=0.1))
 
 
 @pytest.mark.parametrize(
@@ -313,7 +316,7 @@ def test_stored_features_and_changed_colours_are_refused():
 )
 def test_options_that_nothing_would_come_of_are_refused(changes, message):
     with pytest.raises(TrainingError, match=message):
-        TrainConfig((Path("d"),), LoopConfig(out=Path("o")), **changes)
+        TrainConfig(data=(Path("d"),), loop=LoopConfig(out=Path("o")), **changes)
 
 
 def test_changes_of_a_state_that_is_not_read_are_refused(bridge, tmp_path):
@@ -324,7 +327,7 @@ def test_changes_of_a_state_that_is_not_read_are_refused(bridge, tmp_path):
 def test_processes_share_the_samples_that_one_would_see(whole):
     _, prompts = nano(proprio_dim=7)
     mixture = mixture_of(whole, training_view(0, 0.9, ALL))
-    collate = Collate(prompts, {whole.name: whole.statistics}, "action", ALL, seed=3, cropped=True)
+    collate = Collate(prompts, {whole.name: whole.statistics}, "action", recipe=ALL, seed=3, cropped=True)
     one = next(iter(MixtureLoader(mixture, collate, 4))).batch
     for rank in (0, 1):
         half = next(iter(MixtureLoader(mixture, collate, 2, shard=(rank, 2)))).batch

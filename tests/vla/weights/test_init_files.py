@@ -194,6 +194,7 @@ def test_options_that_a_checkpoint_can_have_are_applied_and_what_is_built_is_rec
         "views": ["a", "b"],
         "state_size": 7,
         "chunk": 1,
+        "action_head": "autoregressive",
         "freeze_vision_encoders": False,
     }
     save_checkpoint(saved.with_name("two"), changed)

@@ -66,7 +66,7 @@ def test_further_training_keeps_the_bins_and_the_layout(run):
     checkpoint = begun(run)
     prompts = checkpoint.prompts
     first = prompts.tokenizer.token_to_id("<extra_0>")
-    assert prompts.action_ids([[-1.0, 0.99, 0, 0, 0, 0, 0]])[:2] == [first + 255, first + 1]
+    assert prompts.action_ids([[-1.0, 0.999, 0, 0, 0, 0, 0]])[:2] == [first + 255, first + 1]
     assert prompts.actions == OpenVLAActionTokenizer(first + 256)
     assert checkpoint.config.image_position == "after_first_token"
     assert checkpoint.training["began_with"]["action_tokenizer"] == "openvla_extra"
