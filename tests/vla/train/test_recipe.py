@@ -199,8 +199,6 @@ def test_dropout_is_of_the_sample_and_not_of_its_batch(whole):
     mixture = mixture_of(whole)
     recipe = RecipeConfig(dropout=0.25)
     collate = Collate(prompts, {whole.name: whole.statistics}, "motion_action", recipe=recipe, seed=1)
-        prompts, {whole.name: whole.statistics}, "motion_action", recipe=RecipeConfig(dropout=0.25), seed=1
-    )
     together = collate([mixture[0], mixture[1]]).batch
     alone = collate([mixture[1]]).batch
     width = alone.dropout.shape[1]
