@@ -1,5 +1,6 @@
 """`POST /act` as OpenVLA's deploy.py answers it, with json-numpy itself; arguments: numbers of calls that fail."""
 
+import itertools
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,7 +9,7 @@ import json_numpy
 import toy
 
 FAILING = frozenset(map(int, sys.argv[1:]))
-calls = 0
+COUNTED = itertools.count(1)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -18,11 +19,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         """Answer an observation."""
-        global calls
-        calls += 1
+        call = next(COUNTED)  # one number a request, whichever threads answer at the same time
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])), object_hook=json_numpy.object_hook)
         try:
-            if self.path != "/act" or calls in FAILING:
+            if self.path != "/act" or call in FAILING:
                 raise RuntimeError(self.path)
             answer = list(toy.actions(body["state"], body["instruction"], body["full_image"]))
         except (RuntimeError, KeyError):
