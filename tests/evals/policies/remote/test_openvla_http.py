@@ -94,7 +94,7 @@ def asked_once(of, url, profile, **options):
 def test_a_run_over_the_wire_equals_the_run_in_process(server, profile, tmp_path):
     expected = hashes(run(in_process(), tmp_path / "here"))
     asking = {"policy_args": {"url": f"http://127.0.0.1:{server('openvla_http', 6)}", "profile": profile}}
-    assert hashes(run("openvla_http", tmp_path / "there", **asking)) == expected
+    assert hashes(run("openvla_http", tmp_path / "there", workers=1, **asking)) == expected
     [failed] = [line["error"] for line in attempts(tmp_path / "there") if line["status"] == "policy_error"]
     assert "answers 'error'. The cause is in its log" in failed
 
