@@ -230,7 +230,7 @@ class TrainConfig:
             raise TrainingError("Name the datasets, with --data FOLDER ... or --mixture NAME --root FOLDER.")
         if self.weights and len(self.weights) != len(self.data):
             raise TrainingError(f"--weights has {len(self.weights)} numbers for {len(self.data)} folders of --data.")
-        check_layouts(self.read.layout, self.data)
+        check_layouts(self.read.layout, (*self.data, *self.held.holdout_data))
         if self.raw_threshold is not None and not (self.motion == RAW and 0 < self.raw_threshold < float("inf")):
             raise TrainingError(
                 f"--raw-threshold {self.raw_threshold} is for --motion raw alone, and must be above 0; --motion is "
@@ -247,6 +247,8 @@ class TrainConfig:
             raise TrainingError("--stage motion learns motion sentences: --motion none leaves nothing to learn.")
         if self.compact_cache and not self.cache:
             raise TrainingError("--compact-cache says how --cache stores features: name its folder with --cache.")
+        if self.held.eval and self.stage == "motion":
+            raise TrainingError("--eval runs policies, and --stage motion learns none: leave it out.")
         check_effect(self.recipe, motion=self.says_motion, action=self.stage != "motion")
         if self.cache and self.shift:
             raise TrainingError("--cache keeps features of the images as they are: --shift cannot change them.")
@@ -268,7 +270,7 @@ MAY_CHANGE = {
     *("mixture", "root"),  # they stand for --data and --weights, which are compared
     # Which episodes there are is compared when the position in the data is restored.
     *("skip.skip_bad", "skip.max_bad", "check_images"),
-    *("held.eval_every", "held.eval_samples", "held.stop_after"),
+    *("held.eval_every", "held.eval_samples", "held.stop_after", "held.eval"),
 }
 """Options that may change when a training is continued: they do not decide what is learned."""
 

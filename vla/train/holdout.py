@@ -10,6 +10,7 @@ from pathlib import Path
 from vla.data.demonstration import Demonstration
 from vla.data.whole import Whole
 from vla.errors import TrainingError
+from vla.train.harness import eval_spec
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class HoldoutOptions:
             is always evaluated.
         eval_samples: Largest number of held-out samples of each dataset that are evaluated.
         stop_after: Stop training when so many evaluations in a row bring no gain; 0 never stops.
+        eval: Suite, tasks and trials to run the harness on, as SUITE:TASKS:TRIALS (such as libero_spatial:0,3:5), each
+            time a checkpoint is saved. It runs beside the training, on the CPU, in a process of its own; training waits
+            for the last one.
     """
 
     holdout: float = 0.0
@@ -32,6 +36,7 @@ class HoldoutOptions:
     eval_every: int | None = None
     eval_samples: int = 512
     stop_after: int = 0
+    eval: str = ""
 
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing, by the option's name."""
@@ -42,6 +47,8 @@ class HoldoutOptions:
                 f"--eval-samples {self.eval_samples}, --eval-every {self.eval_every} and --stop-after "
                 f"{self.stop_after}: at least 1, 1 and 0 are expected."
             )
+        if self.eval:
+            eval_spec(self.eval)
         if self.stop_after and not self.given:
             raise TrainingError("--stop-after needs held-out data: give --holdout or --holdout-data.")
 

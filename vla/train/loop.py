@@ -80,7 +80,7 @@ def optimize(run: TrainingRun, config: LoopConfig, accelerator: Accelerator, sta
     accumulated = accumulation(config.optim, accelerator)
     told = dict(run.checkpoint.training)
     progress = Progress(config.out, steps, config.report, accelerator.is_main_process, told)
-    with progress, sigterm_noted() as asked_to_stop:
+    with progress, run.harness or contextlib.nullcontext(), sigterm_noted() as asked_to_stop:
         for step in range(first, steps):
             if run.heldout and run.heldout.exhausted:
                 break
@@ -103,6 +103,8 @@ def optimize(run: TrainingRun, config: LoopConfig, accelerator: Accelerator, sta
             if done % config.save_every == 0 or ends:
                 with state.saving():
                     state.save(accelerator, run.loader, done)
+                if run.harness and not stops:
+                    run.harness.start(done)
             if stops and done < steps:
                 raise StoppedError(f"SIGTERM came: stopped and saved after step {done}; the same command goes on.")
     if run.heldout and accelerator.is_main_process:

@@ -24,6 +24,7 @@ from vla.train.collate import Collate, Placed, Target, widest
 from vla.train.compact import Basis
 from vla.train.config import TrainConfig, recorded
 from vla.train.features import StoredFeatures, basis_for, feature_files
+from vla.train.harness import HarnessEvaluations, eval_spec, statistics_key
 from vla.train.holdout import joined, scene_of, split
 from vla.train.initialize import initial_checkpoint
 from vla.train.labels import Labels, labels_of
@@ -51,6 +52,7 @@ class TrainingRun:
         checkpoint: the model to train, with what is saved beside it.
         loader: micro batches of this process, endless and resumable.
         heldout: what scores the model on data that are held out, or None.
+        harness: what runs the harness on saved checkpoints, or None.
         merge: makes a checkpoint's weights of those that are trained.
         basis: in which the features that it learns from are stored compactly, or None.
     """
@@ -58,6 +60,7 @@ class TrainingRun:
     checkpoint: Checkpoint
     loader: MixtureLoader[Placed]
     heldout: HeldOut | None = None
+    harness: HarnessEvaluations | None = None
     merge: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
     basis: Basis | None = None
 
@@ -116,10 +119,14 @@ def prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
             _held_samples(config, apart, checkpoint, labels, accelerator, basis),
             config.held.eval_every or config.loop.save_every,
         )
+    harness = None
+    if config.held.eval and accelerator.is_main_process:
+        spec = eval_spec(config.held.eval)
+        harness = HarnessEvaluations(config.loop.out, spec, statistics_key(spec, checkpoint.statistics))
     if config.lora.rank:
         add_lora(checkpoint.model, config.lora, config.loop.seed)
-        return TrainingRun(checkpoint, loader, heldout, partial(merged, scale=config.lora.scale), basis)
-    return TrainingRun(checkpoint, loader, heldout, basis=basis)
+        return TrainingRun(checkpoint, loader, heldout, harness, partial(merged, scale=config.lora.scale), basis)
+    return TrainingRun(checkpoint, loader, heldout, harness, basis=basis)
 
 
 def workers_of(asked: int | None, accelerator: Accelerator) -> int:

@@ -109,9 +109,7 @@ class HeldOut:
             return "held out: no evaluation gave a number."
         name = f"held out {best['judged_by']}"
         if best["step"] == last["step"]:
-            return (
-                f"{name}: {best['value']:.4f} at the last step ({last['step']}), the best of all; it may fall further."
-            )
+            return f"{name}: {best['value']:.4f} at the last step ({last['step']}), the best; it may fall further."
         value = "no number" if last["value"] is None else f"{last['value']:.4f}"
         return (
             f"{name}: best at step {best['step']} ({best['value']:.4f}), {value} at the last step ({last['step']}): "

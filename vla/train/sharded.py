@@ -29,7 +29,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -92,6 +92,9 @@ def shard(model: nn.Module, accelerator: Accelerator) -> None:
     for block in blocks(model):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
+    for method in ("hidden", "logits"):  # what held-out scores call besides `forward`
+        if hasattr(model, method):
+            register_fsdp_forward_method(model, method)
     model.to_empty(device=accelerator.device)
     set_model_state_dict(model, whole, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
     _broadcast(dict(model.named_buffers()), buffers)

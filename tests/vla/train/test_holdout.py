@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.vla.train.test_loop import arguments, config, losses
+from tests.vla.train.test_loop import arguments, config, losses, start
 from vla.cli import main
 from vla.errors import TrainingError
 from vla.model.checkpoint import load_checkpoint
@@ -121,6 +121,17 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(held_run, bridge, tmp_path):
     assert main(arguments(bridge, out, 6, **options)) == 0
     assert losses(out) == losses(held_run)
     assert lines(out) == lines(held_run)
+
+
+def test_a_divided_model_is_scored_as_a_whole_one(bridge, tmp_path):
+    options = {"holdout": 0.2, "eval-every": 2, "eval-samples": 16, "optim.micro-batch": 1, "device": "cpu"}
+    assert main(arguments(bridge, tmp_path / "whole", 2, **options)) == 0
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vla.cli"]
+    process = start([*two, *arguments(bridge, tmp_path / "divided", 2, **options), "--shard"])
+    _, said = process.communicate()
+    assert process.returncode == 0, said.decode()[-2000:]
+    [one], [other] = lines(tmp_path / "whole"), lines(tmp_path / "divided")
+    assert other["value"] == pytest.approx(one["value"], rel=1e-5)
 
 
 def test_training_stops_when_evaluations_bring_no_gain_and_says_so(bridge, tmp_path, capsys):
