@@ -34,6 +34,7 @@ class Demonstration:
         is_expert: `[T]` bool, whether the action is one to learn, or None if all are: pushes off the path are not.
         convention: what the numbers mean, as far as somebody says.
         stored_gripper: the gripper as the data set stores it, one entry a stored step, or None where nobody checks it.
+        scene: name of the scene within the data set, where several demonstrations may have one; "" if each has its own.
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class Demonstration:
     is_expert: NDArray[np.bool_] | None = None
     convention: Convention = NOT_SAID
     stored_gripper: NDArray[np.float32] | None = None
+    scene: str = ""
 
     @property
     def learnt(self) -> NDArray[np.float32]:

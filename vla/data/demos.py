@@ -118,5 +118,6 @@ def _episode(manifest: dict[str, Any], entry: dict[str, Any], where: Where, imag
             valid_starts=meant[meant % every == 0],
             is_expert=said != "",
             convention=Convention("demos", manifest["suite"], manifest["control_hz"], "axis_angle"),
+            scene=f"task {entry['task']} state {entry['initial_state']} seed {entry.get('seed', 0)}",
         )
     )

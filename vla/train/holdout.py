@@ -19,8 +19,8 @@ class HoldoutOptions:
 
     Attributes:
         holdout: Share of the scenes of each dataset that is held out: 0.1 holds out about a tenth. A scene is a task
-            with an initial state where demonstrations were recorded, and an episode elsewhere. Which scenes these are
-            depends on their names alone, so they are the same for every seed.
+            with an initial state and a seed where demonstrations were recorded, and an episode elsewhere. Which scenes
+            these are depends on their names alone, so they are the same for every seed of the training.
         holdout_data: Further folders of datasets that are held out as a whole; each must be of a dataset of --data.
         eval_every: Number of steps between evaluations on held-out data; by default that of --save-every. The last step
             is always evaluated.
@@ -60,9 +60,8 @@ class HoldoutOptions:
 
 def scene_of(episode: Demonstration) -> str:
     """Return the name of an episode's scene: two demonstrations in one scene are held out together."""
-    if episode.convention.layout == "demos":
-        return f"{episode.dataset}, {episode.where.episode}"
-    return f"{episode.dataset}, {episode.where.file.name}, {episode.where.episode}"
+    name = episode.scene or f"{episode.where.file.name}, {episode.where.episode}"
+    return f"{episode.dataset}, {name}"
 
 
 def is_held_out(scene: str, share: float) -> bool:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from evals.demos.command import RecordConfig, record
 from tests.vla.train.test_loop import arguments, config, losses, start
 from vla.cli import main
+from vla.data.demos import read_demos
 from vla.errors import TrainingError
 from vla.model.checkpoint import load_checkpoint
 from vla.train.ema import MovingAverage
@@ -58,6 +60,19 @@ def test_a_share_that_leaves_nothing_is_refused_with_the_data_set(whole, share, 
 def test_a_folder_with_scenes_that_are_trained_on_is_refused(whole):
     with pytest.raises(TrainingError, match=r"both hold \d+ scene\(s\) of 'bridge_dataset'"):
         joined((), whole, whole)
+
+
+def test_a_recording_of_another_seed_has_other_scenes_and_one_of_the_same_seed_the_same(tmp_path):
+    for name, seed, noise in (("one", 0, 0.0), ("again", 0, 0.01), ("other", 1, 0.0)):
+        record(
+            RecordConfig("reach", tmp_path / name, trials=1, seed=seed, noise=noise, workers=1, every=0, gates=False)
+        )
+    one, again, other = (
+        {scene_of(episode) for episode in read_demos(tmp_path / name)} for name in ("one", "again", "other")
+    )
+    assert one == again
+    assert len(one) == len(other) == 4
+    assert one & other == set()
 
 
 def test_a_folder_of_another_data_set_is_refused(whole):
