@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from evals import rotations
 from evals.errors import ServerError, UsageError
+from evals.policies.remote.ensemble import blended
 from evals.policies.remote.images import prepared
 from evals.policies.remote.profile import ALL, ImageItem, Profile, StateItem
 from evals.policies.remote.state import numbers, readings
@@ -27,6 +29,7 @@ class Adapter:
         cameras: those of the pictures that are sent.
         action_space: what the actions that it returns mean.
         reads_state: whether the suite's state is sent.
+        ensemble: number of an episode's last chunks that `actions` needs.
 
     Args:
         profile: what is sent and read.
@@ -46,6 +49,7 @@ class Adapter:
         self._state = [
             item for item in profile.state if self._sent(item.when) and not (item.unless and self._asks(item.unless))
         ]
+        self.ensemble = profile.actions.ensemble
         self.cameras = tuple(dict.fromkeys(camera for item in self._images for camera in self._cameras(item)))
         self.action_space = _action_space(profile, suite)
         self.reads_state = bool(self._state)
@@ -63,14 +67,21 @@ class Adapter:
         self._put_words(request, observation)
         return request
 
-    def actions(self, answer: Any) -> FloatArray:  # noqa: ANN401 - what the server said
+    def actions(self, answer: Any, earlier: deque[FloatArray] | None = None) -> FloatArray:  # noqa: ANN401
         """Return the chunk `[K, 7]` of an answer in the suite's numbers.
+
+        Args:
+            answer: what the server said.
+            earlier: the episode's last chunks, which the profile's ensemble needs; the new one is added.
 
         Raises:
             ServerError: the answer lacks an entry, or is no array of finite numbers of the right shape.
         """
         chunk = self._columns(answer)[:, : ActionSpace.dim].copy()
         wanted, given = self._suite.action_space, self._profile.actions
+        if given.ensemble and earlier is not None:
+            earlier.append(chunk)
+            chunk = blended(earlier, given.ensemble_weight)
         if given.rotation not in (None, wanted.rotation) and self.action_space.rotation == wanted.rotation:
             chunk[:, 3:6] = [_CONVERT[wanted.rotation](row) for row in chunk[:, 3:6]]
         if given.gripper == "nearest" and given.gripper_open is not None and given.gripper_closed is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from evals.errors import SpaceMismatchError, UsageError
 from evals.installation import installation
 from evals.policies.remote.adapter import Adapter
+from evals.policies.remote.groot import GrootLink
 from evals.policies.remote.link import Address, Link
 from evals.policies.remote.openpi import OpenpiLink
 from evals.policies.remote.openvla_http import OpenvlaHttpLink
@@ -20,6 +22,8 @@ from evals.spaces import differences
 from evals.types import Suite
 
 LONGEST_SECONDS = 3600.0
+_CHUNK_NAMES = ("replan_every", "action_chunk_size", "action_horizon")
+_VLLM_PATH = "/v1/realtime/robot/openpi"
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ def openpi(
         raise UsageError(f"unnorm_key is for starVLA; profile {profile} sends none: the server chose its statistics.")
     options = {"unnorm_key": unnorm_key} if unnorm_key else {}
     address = _address(server, ("ws", "wss"), 10093 if loaded.dialect == "starvla" else 8000)
+    if loaded.dialect == "vllm-omni" and not urlsplit(address.url).path:
+        address = replace(address, url=address.url + _VLLM_PATH)
     return remote(suite, loaded, server, address, options, lambda: OpenpiLink(address, loaded.dialect, options))
 
 
@@ -142,6 +148,23 @@ def openvla_http(
     return remote(suite, loaded, server, address, options, lambda: OpenvlaHttpLink(address, loaded.dialect, options))
 
 
+def groot(
+    suite: Suite,
+    *,
+    url: str = "tcp://localhost:5555",
+    profile: str,
+    token_env: str = "",
+    seconds: float = 60.0,
+    first_seconds: float = 300.0,
+    reconnect_seconds: float = 60.0,
+) -> RemotePolicy:
+    """Return the policy of an Isaac-GR00T server; arguments as in `openpi`."""
+    server = Server(url, profile, token_env, seconds, first_seconds, reconnect_seconds)
+    loaded = load_profile(profile, "groot")
+    address = _address(server, ("tcp",), 5555)
+    return remote(suite, loaded, server, address, {}, lambda: GrootLink(address, loaded.dialect))
+
+
 def remote(
     suite: Suite,
     profile: Profile,
@@ -182,7 +205,7 @@ def remote(
         about,
         Waiting(server.first_seconds, server.seconds),
     )
-    policy.replan_every = profile.replan_every
+    policy.replan_every = found.profile.replan_every or _said(pool.greeting)
     policy.remarks = (*filter(None, [profile.note, _exposed(address)]), *found.remarks)
     return policy
 
@@ -190,6 +213,12 @@ def remote(
 def _address(server: Server, schemes: tuple[str, ...], port: int) -> Address:
     found = Address.of(server.url, schemes, port, server.token_env)
     return replace(found, seconds=min(found.seconds, server.reconnect_seconds))
+
+
+def _said(greeting: Mapping[str, Any]) -> int:
+    """Return how many actions of a chunk a server's greeting says that run, 1 if it does not say it."""
+    said = [greeting.get(name) for name in _CHUNK_NAMES]
+    return next((number for number in said if type(number) is int and number >= 1), 1)
 
 
 def _exposed(address: Address) -> str:

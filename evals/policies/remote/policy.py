@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from evals.policies.remote.adapter import Adapter
 from evals.policies.remote.link import Link, LostError
 from evals.policies.remote.pool import Pool
 from evals.policies.remote.traffic import Traffic
-from evals.types import ActionChunk, Episode, Observation, Suite
+from evals.types import ActionChunk, Episode, FloatArray, Observation, Suite
 
 _MOST_AT_ONCE = 256  # requests; more wait for their turn
 
@@ -76,6 +77,7 @@ class RemotePolicy:
         self.remarks: tuple[str, ...] = ()
         self.identity = {"profile": about.profile, **about.options}
         self._links: dict[str, Link] = {}
+        self._earlier: dict[str, deque[FloatArray]] = {}
         self._answered: dict[str, tuple[int, ActionChunk]] = {}
         self._traffic = Traffic()
         self._threads: ThreadPoolExecutor | None = None
@@ -84,6 +86,7 @@ class RemotePolicy:
         """Take a connection for an episode, waiting for a server that is being restarted."""
         link = self._pool.take()
         self._links[episode.id] = link
+        self._earlier[episode.id] = deque(maxlen=self._adapter.ensemble)
         link.begin(episode, self._suite.tasks[episode.task])
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
@@ -107,6 +110,7 @@ class RemotePolicy:
     def end(self, episode: Episode) -> None:
         """Give the connection of an episode back."""
         self._answered.pop(episode.id, None)
+        self._earlier.pop(episode.id, None)
         link = self._links.pop(episode.id, None)
         if link is not None:
             if link.alive():
@@ -152,7 +156,7 @@ class RemotePolicy:
         try:
             reply = link.infer(self._adapter.request(observation), seconds)
             self._traffic.add(reply, time.perf_counter() - started)
-            return ActionChunk(self._adapter.actions(reply.answer))
+            return ActionChunk(self._adapter.actions(reply.answer, self._earlier[key]))
         except VlaEvalError as error:
             self._traffic.add_error()
             if isinstance(error, LostError):

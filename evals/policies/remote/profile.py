@@ -124,7 +124,7 @@ class Profile:
         source: published client or file that this follows.
         actions: how the answer is read.
         dialect: relative of the wire; "" is the wire itself.
-        replan_every: actions of a chunk that run before the server is asked again.
+        replan_every: actions of a chunk that run before the server is asked again; 0: as many as its greeting says.
         image: pictures of a request, in this order.
         state: numbers of a request.
         instruction: text of a request.
@@ -206,8 +206,10 @@ def _shipped(name: str, wire: Wire | None) -> Path:
 
 def _check(profile: Profile, name: str) -> None:
     actions = profile.actions
-    if profile.replan_every < 1:
-        raise UsageError(f"profile {name}: replan_every is {profile.replan_every}, expected 1 or more.")
+    if profile.replan_every < 0:
+        raise UsageError(f"profile {name}: replan_every is {profile.replan_every}, expected 1 or more, or 0.")
+    if actions.ensemble < 0 or (actions.ensemble and profile.replan_every != 1):
+        raise UsageError(f"profile {name}: actions: ensemble {actions.ensemble} needs replan_every = 1.")
     if actions.width < 7:
         raise UsageError(f"profile {name}: actions: width is {actions.width}, expected 7 or more columns.")
     if actions.gripper == "nearest" and None in (actions.gripper_open, actions.gripper_closed):

@@ -102,6 +102,14 @@ def test_the_identity_of_a_run_is_the_profile_and_not_the_address(websocket_serv
     assert "127.0.0.1" not in str(policy.identity)
 
 
+def test_a_served_policy_says_how_much_of_a_chunk_runs(websocket_server):
+    def handle(connection):
+        connection.send(encode({"replan_every": 4}))
+
+    assert plugins.openpi(REACH, url=websocket_server(handle), profile="motion-vla").replan_every == 4
+    assert plugins.openpi(REACH, url=websocket_server(answering({})), profile="motion-vla").replan_every == 1
+
+
 def test_a_request_holds_what_the_profile_says(websocket_server):
     def handle(connection):
         connection.send(encode({}))

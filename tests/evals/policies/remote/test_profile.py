@@ -63,7 +63,7 @@ def adapted(name, suite_name, asked=None):
         ('camera = "agentview"', 'camera = "agentview"\nsize = [224, 224]', "needs steps that resize"),
         ("[[image]]", "[image]", "image is .*expected a list"),
         ("[actions]", "[actions", "is no TOML file"),
-        ('source = "a test"', 'source = "a test"\nreplan_every = 0', "replan_every is 0, expected 1 or more"),
+        ('source = "a test"', 'source = "a test"\nreplan_every = -1', "replan_every is -1, expected 1 or more"),
     ],
 )
 def test_a_mistake_in_a_profile_is_named(written, before, after, said):
