@@ -24,7 +24,7 @@ test: ## set up, then lint, types and the whole test suite
 	@$(MAKE) --no-print-directory lint
 	.venv/bin/pytest
 
-test-fast: ## what needs no simulator, trains nothing and kills nothing, in under a minute (CONTRIBUTING.md)
+test-fast: ## what needs no simulator, trains nothing and kills nothing, in a minute and a half (CONTRIBUTING.md)
 	.venv/bin/pytest -m "not sim and not slow"
 
 lock: ## write requirements.lock anew: the newest packages that pyproject.toml allows

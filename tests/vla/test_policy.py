@@ -109,6 +109,7 @@ def test_what_cannot_be_said_is_refused(checkpoint, tmp_path):
         vla(reach(), checkpoint=silent, unnorm_key="reach", say="opposite")
 
 
+@pytest.mark.slow
 def test_the_suites_expert_may_speak_in_the_policys_place(checkpoint, tmp_path):
     def run(name, **options):
         arguments = ["--policy-args", f"checkpoint={checkpoint}", "unnorm_key=reach", "replan_every=1"]

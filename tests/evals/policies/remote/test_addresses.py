@@ -81,7 +81,7 @@ def test_an_http_server_is_told_from_a_websocket(version, said):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         with pytest.raises(ServerError, match=rf"is an HTTP server \({said}\), not a WebSocket"):
             openpi(f"ws://127.0.0.1:{server.server_port}")
         server.shutdown()
