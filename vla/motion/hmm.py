@@ -18,7 +18,7 @@ from vla.motion.labellers import Floats, Labeller, Slots, displacement, round_to
 from vla.statistics import GRIPPER, ActionStatistics, check_actions
 
 _EPISODES_AT_ONCE = 64
-_MEDIAN_OF_NORMAL_DIFFERENCE = 0.954
+MEDIAN_OF_NORMAL_DIFFERENCE = 0.954
 """Median of |a - b| for two standard normal values."""
 
 
@@ -79,15 +79,11 @@ class HmmLabeller(Labeller):
                 emission_cost[: len(array), number] = self._emission_cost(round_to_grid(normalized), states)
             path = viterbi(emission_cost.reshape(len(emission_cost), -1, len(states)), transition_cost)
             words = np.sign(states)[path].reshape(len(emission_cost), len(batch), 6)
-            labels += [self._with_gripper(words[: len(array), number], array) for number, array in enumerate(batch)]
+            labels += [
+                slots_of(words[: len(array), number], array[:, GRIPPER], self.event_steps, self.gripper_hold)
+                for number, array in enumerate(batch)
+            ]
         return labels
-
-    def _with_gripper(self, words: Floats, array: Floats) -> Slots:
-        """Join roll and pitch of `[T, 6]` signs to tilt, and add the gripper's events."""
-        tilt = np.where(words[:, 3] != 0, words[:, 3], words[:, 4])
-        motion = np.column_stack([words[:, :3], tilt, words[:, 5]])
-        gripper = gripper_spans(array[:, GRIPPER], motion, self.event_steps, self.gripper_hold)
-        return np.column_stack([motion, gripper]).astype(np.int8)
 
     def _emission_cost(self, deltas: Floats, states: Floats) -> Floats:
         """Negative log density of `[T, 6]` deltas under each of S states, `[T, 6, S]`, up to a constant."""
@@ -95,7 +91,7 @@ class HmmLabeller(Labeller):
         low, high = window_bounds(len(deltas), self.local_speed_span, "centered")
         local_speed = displacement(np.sqrt(squares), low, high) / (high - low)[:, None]
         changes = np.abs(np.diff(deltas, axis=0, prepend=deltas[:1]))
-        jitter = np.median(changes, axis=0) / _MEDIAN_OF_NORMAL_DIFFERENCE
+        jitter = np.median(changes, axis=0) / MEDIAN_OF_NORMAL_DIFFERENCE
         granted = self.rest_noise + self.own_noise * jitter + self.local_speed_noise * np.repeat(local_speed, 3, axis=1)
         width = granted[:, :, None] + self.speed_noise * np.abs(states)
         error = deltas[:, :, None] - states
@@ -136,6 +132,13 @@ def viterbi(emission_cost: Floats, transition_cost: Floats) -> NDArray[np.intp]:
     for step in range(steps - 1, 0, -1):
         path[step - 1] = came_from[step, rows[:, 0], path[step]]
     return path
+
+
+def slots_of(words: Floats, level: Floats, longest: int, hold: int) -> Slots:
+    """Join roll and pitch of `[T, 6]` signs to tilt, and add the gripper's events (`gripper_spans`): `[T, 6]` slots."""
+    tilt = np.where(words[:, 3] != 0, words[:, 3], words[:, 4])
+    motion = np.column_stack([words[:, :3], tilt, words[:, 5]])
+    return np.column_stack([motion, gripper_spans(level, motion, longest, hold)]).astype(np.int8)
 
 
 def gripper_spans(level: Floats, motion: Floats, longest: int, hold: int) -> Floats:

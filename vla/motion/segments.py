@@ -16,12 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vla.actions import normalize_scale
-from vla.motion.hmm import gripper_spans
+from vla.motion.hmm import MEDIAN_OF_NORMAL_DIFFERENCE, slots_of
 from vla.motion.labellers import Floats, Labeller, Slots, round_to_grid
 from vla.statistics import GRIPPER, ActionStatistics, check_actions
-
-_MEDIAN_OF_NORMAL_DIFFERENCE = 0.954
-"""Median of |a - b| for two standard normal values."""
 
 
 class _Run(NamedTuple):
@@ -90,10 +87,7 @@ class SegmentLabeller(Labeller):
         array = check_actions(actions, statistics.dataset, episode)
         normalized = normalize_scale(array, statistics, self.smallest_scale, self.smallest_turn)[:, :GRIPPER]
         words = self._significant(round_to_grid(normalized))
-        tilt = np.where(words[:, 3] != 0, words[:, 3], words[:, 4])
-        motion = np.column_stack([words[:, :3], tilt, words[:, 5]])
-        gripper = gripper_spans(array[:, GRIPPER], motion, self.event_steps, self.gripper_hold)
-        return np.column_stack([motion, gripper]).astype(np.int8)
+        return slots_of(words, array[:, GRIPPER], self.event_steps, self.gripper_hold)
 
     def _significant(self, deltas: Floats) -> Floats:
         """Return the words of `[T, 6]` deltas, as signs, without the runs that lead nowhere."""
@@ -173,7 +167,7 @@ def _jitter(deltas: Floats) -> Floats:
     """Estimate the deviation of white noise of every axis, `[6]`, from changes from step to step."""
     if len(deltas) < 2:
         return np.zeros(deltas.shape[1])
-    jitter: Floats = np.median(np.abs(np.diff(deltas, axis=0)), axis=0) / _MEDIAN_OF_NORMAL_DIFFERENCE
+    jitter: Floats = np.median(np.abs(np.diff(deltas, axis=0)), axis=0) / MEDIAN_OF_NORMAL_DIFFERENCE
     return jitter
 
 

@@ -112,13 +112,10 @@ def prepare(config: TrainConfig, accelerator: Accelerator) -> TrainingRun:
     heldout = None
     if held:
         apart = held_sources(held, sources, checkpoint.prompts)
-        heldout = HeldOut(
-            config.loop.out,
-            config.held,
-            Collate(checkpoint.prompts, checkpoint.statistics, target, width),
-            _held_samples(config, apart, checkpoint, labels, accelerator, basis),
-            config.held.eval_every or config.loop.save_every,
-        )
+        scored = Collate(checkpoint.prompts, checkpoint.statistics, target, width)
+        samples = _held_samples(config, apart, checkpoint, labels, accelerator, basis)
+        every = config.held.eval_every or config.loop.save_every
+        heldout = HeldOut(config.loop.out, config.held, scored, samples, every)
     harness = None
     if config.held.eval and accelerator.is_main_process:
         spec = eval_spec(config.held.eval)

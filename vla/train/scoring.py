@@ -67,7 +67,7 @@ def held_samples(
     source: Source, labeller: Labeller | None, config: MixtureConfig, view: View | None, count: int
 ) -> list[Sample]:
     """Read at most `count` samples of a source, spread over it at random, the same ones each time."""
-    mixture = Mixture([source], labeller, MixtureConfig(0, config.image_size, config.action_horizon), view)
+    mixture = Mixture([source], labeller, config, view)
     return [mixture[position] for position in range(min(count, len(mixture)))]
 
 

@@ -1,14 +1,12 @@
 """A server in a thread, for any model."""
 
 import importlib.util
-import os
 import queue
 import threading
 
 import pytest
 
 from evals.serving.motion_vla_serve import Options, serve_model
-from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -24,13 +22,3 @@ def serving():
         return ports.get(timeout=20)
 
     return start
-
-
-@pytest.fixture(scope="session")
-def counterparts():
-    """Folder with other projects' clients, which tests start as programs of their own."""
-    folder = REPOSITORY / ".venv-counterparts"
-    if not folder.is_dir():
-        missing = f"needs other projects' clients in {folder.name}: run scripts/counterparts.sh"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    return folder

@@ -10,21 +10,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.server import serve
 
-from tests.conftest import REPOSITORY
-
 HERE = Path(__file__).resolve().parent
-COUNTERPARTS = REPOSITORY / ".venv-counterparts"
-
-
-@pytest.fixture(scope="session")
-def counterparts():
-    """Folder with the clients and servers of other projects."""
-    if not (COUNTERPARTS / ".installed").exists():
-        missing = f"needs other projects' servers in {COUNTERPARTS.name}: run scripts/counterparts.sh"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return COUNTERPARTS
 
 
 @pytest.fixture
